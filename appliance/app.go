@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"outstation/broker"
+	"outstation/uplink"
+	"outstation/uplink/wire"
+	"outstation/vision"
+	"outstation/web"
+)
+
+// app is the running appliance.
+type app struct {
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+	session string // of this process, in local presence
+
+	queue     *uplink.Queue
+	router    *uplink.Router
+	link      *uplink.Link
+	presences []*uplink.Presence // the appliance's, then one for each camera
+	broker    *broker.Broker
+	out       *publisher
+	vision    *vision.Pipeline
+	demo      *demoCentre
+	web       *web.Server
+
+	webError atomic.Pointer[error]
+	health   atomic.Pointer[wire.Health]
+	closers  []func() error // in the order of opening
+}
+
+// appOptions are what a test may change and a configuration may not.
+type appOptions struct {
+	unsynced bool // see uplink.Options
+}
+
+// openApp starts every part, the queue first and the sources last. After an
+// error nothing is left running.
+func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
+	a := &app{cfg: cfg, log: log, started: time.Now(), session: uuid.NewString()}
+	for _, open := range []func() error{
+		func() error { return a.openQueue(opt) },
+		a.openDemo,
+		a.openUplink,
+		a.openBroker,
+		a.prepareVision,
+		a.openHealth,
+		a.serveVision,
+		a.openWeb,
+	} {
+		if err := open(); err != nil {
+			return nil, errors.Join(err, a.Close())
+		}
+	}
+	return a, nil
+}
+
+// Close stops every part in the reverse order, so that sources end before
+// what they feed, and the queue last. It attempts every one.
+func (a *app) Close() error {
+	var errs []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		errs = append(errs, a.closers[i]())
+	}
+	a.closers = nil
+	return errors.Join(errs...)
+}
+
+func (a *app) onClose(f func() error) { a.closers = append(a.closers, f) }
+
+// background runs serve until Close, which waits for it.
+func (a *app) background(serve func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { serve(ctx) })
+	a.onClose(func() error {
+		cancel()
+		done.Wait()
+		return nil
+	})
+}
+
+func (a *app) openQueue(opt appOptions) (err error) {
+	if a.router, err = uplink.NewRouter(a.cfg.origin(), a.cfg.Uplink.Routes); err != nil {
+		return err
+	}
+	a.queue, err = uplink.Open(uplink.Options{
+		Dir:      filepath.Join(a.cfg.DataDir, "queue"),
+		MaxBytes: int64(a.cfg.Uplink.Queue.MaxBytes), MinFreeBytes: uint64(a.cfg.Uplink.Queue.MinFreeBytes),
+		Logger: a.log.With("part", "queue"), Unsynced: opt.unsynced,
+	})
+	if err != nil {
+		return err
+	}
+	a.onClose(a.queue.Close)
+	return nil
+}
+
+func (a *app) openDemo() (err error) {
+	if a.cfg.Demo.Centre == "" {
+		return nil
+	}
+	if a.demo, err = openDemo(a.cfg.Demo.Centre, a.log); err != nil {
+		return err
+	}
+	a.onClose(a.demo.Close)
+	address, _, _ := a.demo.state()
+	a.cfg.Uplink.Brokers = []string{"tcp://" + address}
+	return nil
+}
+
+func (a *app) openUplink() error {
+	up := a.cfg.Uplink
+	log := a.log.With("part", "uplink")
+	a.link = uplink.NewLink(a.queue, uplink.LinkOptions{
+		Centre: up.centre(), ClientID: a.cfg.DeviceID, Window: up.Window, AckTimeout: up.AckTimeout,
+		Backoff: up.Backoff.backoff(), Logger: log,
+	})
+	a.background(a.link.Serve)
+	for _, camera := range append([]string{""}, a.cameraIDs()...) {
+		p := uplink.NewPresence(uplink.PresenceOptions{
+			Centre: up.centre(), Origin: a.cfg.origin(), Camera: camera, Backoff: up.Backoff.backoff(), Logger: log,
+		})
+		if camera != "" {
+			p.Set(wire.Offline, vision.ReasonStarting, a.started)
+		}
+		a.presences = append(a.presences, p)
+	}
+	a.background(func(ctx context.Context) {
+		var all sync.WaitGroup
+		for _, p := range a.presences {
+			all.Go(func() { p.Serve(ctx) })
+		}
+		all.Wait()
+	})
+	return nil
+}
+
+func (a *app) openBroker() error {
+	a.broker = broker.New(broker.Options{
+		Listeners: a.cfg.Broker.listeners(), AllowAnonymous: a.cfg.Broker.AllowAnonymous,
+		Reserved: wire.ReservedPrefixes, Sink: deviceSink(a.router, a.queue), Logger: a.log.With("part", "broker"),
+	})
+	if err := a.broker.Listen(); err != nil {
+		return err
+	}
+	a.onClose(a.broker.Close)
+	a.out = &publisher{broker: a.broker, router: a.router, queue: a.queue, log: a.log}
+	return nil
+}
+
+// prepareVision makes the pipeline, which health looks at; it does no I/O but
+// hashing the models.
+func (a *app) prepareVision() (err error) {
+	opt := vision.Options{OnState: a.cameraState, Logger: a.log.With("part", "vision")}
+	sums := map[string]string{}
+	for _, m := range a.cfg.Vision.Models {
+		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, m)})
+		if sums[m.Name], err = fileSum(m.Path); err != nil {
+			a.log.Warn("a model's hash is not known to its events", "model", m.Name, "error", err) // loading it says why in health
+		}
+	}
+	for _, cam := range a.cfg.Vision.Cameras {
+		source, err := newSource(cam)
+		if err != nil {
+			return fmt.Errorf("camera %s: %w", cam.ID, err)
+		}
+		opt.Cameras = append(opt.Cameras, vision.CameraOptions{
+			ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, Model: cam.Model, FPS: cam.FPS,
+			EveryFrame: cam.EveryFrame, Lossless: cam.Lossless, StallAfter: cam.StallAfter,
+		})
+	}
+	opt.Sink = newRecorder(a.cfg, a.out, sums).record
+	a.vision, err = vision.New(opt)
+	return err
+}
+
+// serveVision starts the cameras.
+func (a *app) serveVision() error {
+	a.onClose(a.vision.Close)
+	go func() {
+		if err := a.vision.Serve(context.Background()); err != nil {
+			a.log.Error("vision stopped", "error", err) // what was abandoned is in its stats
+		}
+	}() // Close waits for it
+	return nil
+}
+
+// cameraState tells the centre and local subscribers what a camera is worth.
+func (a *app) cameraState(s vision.CameraState) {
+	reason := s.Reason
+	if s.Detail != "" {
+		reason += ": " + s.Detail
+	}
+	for i, id := range a.cameraIDs() {
+		if id == s.Camera {
+			a.presences[i+1].Set(string(s.State), reason, s.Since)
+		}
+	}
+	since := wire.At(s.Since)
+	payload, err := wire.Presence{
+		DeviceID: a.cfg.DeviceID, CameraID: s.Camera, State: string(s.State), Reason: reason, Session: a.session, Since: &since,
+	}.Encode()
+	if err == nil {
+		err = a.broker.Publish(a.cfg.origin().CameraStatus(s.Camera), payload, 1, true)
+	}
+	if err != nil {
+		a.log.Error("camera state cannot be published", "camera", s.Camera, "error", err)
+	}
+}
+
+func (a *app) openHealth() error {
+	keeper := &healthKeeper{origin: a.cfg.origin(), out: a.out, look: a.facts, since: map[string]held{}}
+	first, _ := keeper.tree()
+	a.health.Store(&first)
+	a.background(func(ctx context.Context) {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			h, changed := keeper.tree()
+			a.health.Store(&h)
+			keeper.publishTree(ctx, h, changed)
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return nil
+}
+
+func (a *app) openWeb() error {
+	opt := web.Options{Listen: a.cfg.Web.Listen, Snapshot: a.snapshot, Logger: a.log.With("part", "web")}
+	if a.demo != nil {
+		opt.DemoOutage = a.demo.Outage
+	}
+	a.web = web.New(opt)
+	if err := a.web.Listen(); err != nil {
+		return err
+	}
+	a.background(func(ctx context.Context) {
+		if err := a.web.Serve(ctx); err != nil {
+			a.webError.Store(&err)
+		}
+	})
+	a.onClose(a.web.Close)
+	return nil
+}
+
+func (a *app) cameraIDs() []string {
+	ids := make([]string, len(a.cfg.Vision.Cameras))
+	for i, c := range a.cfg.Vision.Cameras {
+		ids[i] = c.ID
+	}
+	return ids
+}
+
+// fileSum is the SHA-256 of a file, in hex.
+func fileSum(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("hash %s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

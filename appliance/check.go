@@ -1,0 +1,195 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"outstation/appliance/internal/strictyaml"
+	"outstation/broker"
+	"outstation/uplink"
+	"outstation/uplink/wire"
+	"outstation/vision"
+)
+
+// checker collects what is wrong with the meaning of a configuration.
+type checker struct {
+	src      *strictyaml.Source
+	problems []strictyaml.Problem
+}
+
+func (c *checker) add(key, format string, args ...any) {
+	c.problems = append(c.problems, c.src.Problem(key, fmt.Sprintf(format, args...)))
+}
+
+// err reports err, if there is one, at key.
+func (c *checker) err(key string, err error) {
+	if err != nil {
+		c.add(key, "%v", err)
+	}
+}
+
+func (c *checker) config(cfg Config) {
+	c.err("device_id", wire.CheckLevel(cfg.DeviceID))
+	c.err("region", wire.CheckLevel(cfg.Region))
+	c.err("site", wire.CheckLevel(cfg.Site))
+	if cfg.DataDir == "" {
+		c.add("data_dir", "expected a directory for the queue and the state, got nothing")
+	}
+	c.log(cfg.Log)
+	c.broker(cfg.Broker)
+	c.vision(cfg.Vision)
+	c.uplink(cfg)
+	c.address("web.listen", cfg.Web.Listen)
+}
+
+func (c *checker) log(cfg LogConfig) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		c.add("log.level", "expected debug, info, warn or error, got %q", cfg.Level)
+	}
+	if cfg.MaxBytes < 1<<20 {
+		c.add("log.max_bytes", "expected at least 1MiB, got %d bytes", cfg.MaxBytes)
+	}
+	if cfg.Keep < 0 {
+		c.add("log.keep", "expected 0 or more rotated files, got %d", cfg.Keep)
+	}
+}
+
+func (c *checker) broker(cfg BrokerConfig) {
+	if len(cfg.Listeners) == 0 {
+		c.add("broker.listeners", "expected at least one, got none")
+	}
+	for i, l := range cfg.listeners() {
+		c.err(fmt.Sprintf("broker.listeners[%d]", i), broker.CheckListener(l, cfg.AllowAnonymous))
+	}
+}
+
+func (c *checker) vision(cfg VisionConfig) {
+	models := map[string]bool{}
+	for i, m := range cfg.Models {
+		key := fmt.Sprintf("vision.models[%d]", i)
+		c.model(key, m)
+		if models[m.Name] {
+			c.add(key+".name", "two models are called %q", m.Name)
+		}
+		models[m.Name] = true
+	}
+	for i, p := range cfg.Providers {
+		if !slices.Contains([]string{"tensorrt", "cuda", "cpu"}, p) {
+			c.add(fmt.Sprintf("vision.providers[%d]", i), "expected tensorrt, cuda or cpu, got %q", p)
+		}
+	}
+	if len(cfg.Providers) == 0 {
+		c.add("vision.providers", "expected at least one of tensorrt, cuda and cpu, got none")
+	}
+	if cfg.Threads < 0 {
+		c.add("vision.threads", "expected 0 (as many as there are cores) or more, got %d", cfg.Threads)
+	}
+	ids := map[string]bool{}
+	for i, cam := range cfg.Cameras {
+		key := fmt.Sprintf("vision.cameras[%d]", i)
+		c.camera(key, cam, models)
+		if ids[cam.ID] {
+			c.add(key+".id", "two cameras are called %q", cam.ID)
+		}
+		ids[cam.ID] = true
+	}
+}
+
+func (c *checker) model(key string, m ModelConfig) {
+	if m.Name == "" {
+		c.add(key+".name", "expected a name for the events, got nothing")
+	}
+	if m.Path == "" {
+		c.add(key+".path", "expected the path of an ONNX file, got nothing")
+	}
+	if m.Confidence < 0 || m.Confidence >= 1 {
+		c.add(key+".confidence", "expected 0 (the default) or a number below 1, got %v", m.Confidence)
+	}
+}
+
+func (c *checker) camera(key string, cam CameraConfig, models map[string]bool) {
+	c.err(key+".id", wire.CheckLevel(cam.ID))
+	if vision.Kind(cam.Source) == "" {
+		c.add(key+".source", "expected a file, rtsp://…, v4l2:///dev/videoN, gst:… or sim://pattern, got %q", cam.Source)
+	} else if _, err := newSource(cam); err != nil {
+		c.add(key+".source", "%v", err)
+	}
+	if cam.Model != "" && !models[cam.Model] {
+		c.add(key+".model", "no model is called %q; add it to vision.models", cam.Model)
+	}
+	if !(cam.FPS >= 0 && cam.FPS <= 1000) {
+		c.add(key+".fps", "expected 0 (every frame) to 1000 frames a second, got %v", cam.FPS)
+	}
+	if cam.Lossless && cam.FPS != 0 {
+		c.add(key+".lossless", "a lossless camera inspects every frame; leave fps out")
+	}
+	c.positive(key+".stall_after", cam.StallAfter)
+}
+
+func (c *checker) uplink(cfg Config) {
+	up := cfg.Uplink
+	for i, b := range up.Brokers {
+		c.err(fmt.Sprintf("uplink.brokers[%d]", i), uplink.CheckBroker(b))
+	}
+	switch {
+	case len(up.Brokers) == 0 && cfg.Demo.Centre == "":
+		c.add("uplink.brokers", `expected the centre's address, such as "tls://emqx.example.com:8883"; to try the appliance without one, run: outstation demo run`)
+	case len(up.Brokers) > 0 && cfg.Demo.Centre != "":
+		c.add("demo.centre", "a stand-in centre makes no sense beside uplink.brokers; leave one of them out")
+	case cfg.Demo.Centre != "":
+		c.err("demo.centre", broker.CheckListener(broker.Listener{Type: broker.TypeTCP, Address: cfg.Demo.Centre}, false))
+	}
+	if (up.CertFile == "") != (up.KeyFile == "") {
+		c.add("uplink.cert_file", "a client certificate needs both cert_file and key_file")
+	}
+	if up.Window < 1 || up.Window > 65535 {
+		c.add("uplink.window", "expected 1 to 65535 publishes in flight, got %d", up.Window)
+	}
+	if up.KeepAlive < time.Second || up.KeepAlive > 65535*time.Second {
+		c.add("uplink.keep_alive", "expected 1s to 65535s, got %v", up.KeepAlive)
+	}
+	c.positive("uplink.connect_timeout", up.ConnectTimeout)
+	c.positive("uplink.ack_timeout", up.AckTimeout)
+	c.backoff(up.Backoff)
+	if up.Queue.MaxBytes < 1<<20 {
+		c.add("uplink.queue.max_bytes", "expected at least 1MiB, got %d bytes", up.Queue.MaxBytes)
+	}
+	c.routes(cfg)
+}
+
+func (c *checker) backoff(b BackoffConfig) {
+	c.positive("uplink.backoff.floor", b.Floor)
+	if b.Ceiling < b.Floor {
+		c.add("uplink.backoff.ceiling", "expected at least the floor of %v, got %v", b.Floor, b.Ceiling)
+	}
+	c.positive("uplink.backoff.stable", b.Stable)
+}
+
+// routes checks each route by itself, so that each problem has its line.
+func (c *checker) routes(cfg Config) {
+	for i := range cfg.Uplink.Routes {
+		if _, err := uplink.NewRouter(cfg.origin(), cfg.Uplink.Routes[i:i+1]); err != nil {
+			c.add(fmt.Sprintf("uplink.routes[%d]", i), "%v", err)
+			return
+		}
+	}
+	if _, err := uplink.NewRouter(cfg.origin(), cfg.Uplink.Routes); err != nil {
+		c.add("uplink.routes", "%v", err)
+	}
+}
+
+func (c *checker) address(key, address string) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		c.add(key, "expected host:port, got %q", address)
+	}
+}
+
+func (c *checker) positive(key string, d time.Duration) {
+	if d <= 0 {
+		c.add(key, "expected more than 0s, got %v", d)
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+)
+
+type runCommand struct {
+	Config string `required:"" type:"path" placeholder:"FILE" help:"Configuration file."`
+}
+
+// Run serves until a signal comes.
+func (c *runCommand) Run(e *env) error {
+	cfg, err := loadConfig(c.Config, os.Environ())
+	if err != nil {
+		return fmt.Errorf("%w: the configuration cannot be used:\n%w", errUsage, err)
+	}
+	return serve(cfg, e)
+}
+
+// serve runs the appliance until e.ctx ends.
+func serve(cfg Config, e *env) error {
+	log, logFile := openLog(cfg.Log)
+	defer logFile.Close()
+	a, err := openApp(cfg, log, e.apps)
+	if err != nil {
+		log.Error("the appliance does not start", "error", err)
+		return err
+	}
+	fmt.Fprintf(e.out, "outstation %s: %s at %s, %s\n", version, cfg.DeviceID, cfg.Site, cfg.Region)
+	fmt.Fprintf(e.out, "  page     http://%s/\n", a.web.Addr())
+	fmt.Fprintf(e.out, "  devices  mqtt://%s\n", strings.Join(a.broker.Addresses(), " mqtt://"))
+	fmt.Fprintf(e.out, "  centre   %s\n", strings.Join(a.cfg.Uplink.Brokers, " "))
+	<-e.ctx.Done()
+	log.Info("stopping")
+	if err := a.Close(); err != nil {
+		log.Error("stopped with errors", "error", err)
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+type configCommand struct {
+	Check configCheckCommand `cmd:"" help:"Say everything that is wrong with a configuration file."`
+}
+
+type configCheckCommand struct {
+	File string `arg:"" type:"path" help:"Configuration file."`
+}
+
+// Run reports every problem of a file.
+func (c *configCheckCommand) Run(e *env) error {
+	cfg, err := loadConfig(c.File, os.Environ())
+	if err != nil {
+		return fmt.Errorf("%w: the configuration cannot be used:\n%w", errUsage, err)
+	}
+	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, with %d cameras\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, len(cfg.Vision.Cameras))
+	return nil
+}
+
+type versionCommand struct{}
+
+// Run prints the version and the toolchain.
+func (versionCommand) Run(e *env) error {
+	fmt.Fprintf(e.out, "outstation %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}
+
+type demoCommand struct {
+	Run    demoRunCommand    `cmd:"" help:"Run the appliance with a stand-in centre in the same process."`
+	Outage demoOutageCommand `cmd:"" help:"Cut the stand-in centre for a while."`
+}
+
+type demoOutageCommand struct {
+	Duration time.Duration `arg:"" help:"How long, such as 30s."`
+	Web      string        `default:"http://127.0.0.1:8080" help:"Address of the appliance's page."`
+}
+
+// Run asks the running appliance for an outage.
+func (c *demoOutageCommand) Run(e *env) error {
+	u, err := url.JoinPath(c.Web, "api/v1/demo/outage")
+	if err != nil {
+		return fmt.Errorf("%w: --web: %w", errUsage, err)
+	}
+	form := url.Values{"duration": {c.Duration.String()}}
+	req, err := http.NewRequestWithContext(e.ctx, http.MethodPost, u, strings.NewReader(form.Encode()))
+	if err != nil {
+		return fmt.Errorf("demo outage: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	client := http.Client{Timeout: shutdownTimeout}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("demo outage: no appliance answers at %s; is it running? %w", c.Web, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusBadRequest {
+		return fmt.Errorf("demo outage: the appliance refused: %s", body(resp))
+	}
+	fmt.Fprintf(e.out, "the stand-in centre is cut for %v; watch the queue on %s\n", c.Duration, c.Web)
+	return nil
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"outstation/appliance/internal/strictyaml"
+	"outstation/broker"
+	"outstation/uplink"
+	"outstation/uplink/wire"
+	"outstation/vision"
+)
+
+// envPrefix begins the environment variables that set keys.
+const envPrefix = "OUTSTATION_"
+
+// Config is the configuration file. outstation.yaml documents every key.
+type Config struct {
+	DeviceID string       `yaml:"device_id"`
+	Region   string       `yaml:"region"`
+	Site     string       `yaml:"site"`
+	DataDir  string       `yaml:"data_dir"`
+	Log      LogConfig    `yaml:"log"`
+	Broker   BrokerConfig `yaml:"broker"`
+	Vision   VisionConfig `yaml:"vision"`
+	Uplink   UplinkConfig `yaml:"uplink"`
+	Web      WebConfig    `yaml:"web"`
+	Demo     DemoConfig   `yaml:"demo"`
+}
+
+// LogConfig says what is logged and where.
+type LogConfig struct {
+	Level    string `yaml:"level"`
+	File     string `yaml:"file"` // empty means standard error
+	MaxBytes Bytes  `yaml:"max_bytes"`
+	Keep     int    `yaml:"keep"`
+}
+
+// BrokerConfig is the local MQTT broker.
+type BrokerConfig struct {
+	Listeners      []ListenerConfig `yaml:"listeners"`
+	AllowAnonymous bool             `yaml:"allow_anonymous"`
+}
+
+// ListenerConfig is one address of the local broker.
+type ListenerConfig struct {
+	Type    string `yaml:"type"`
+	Address string `yaml:"address"`
+}
+
+// VisionConfig is the cameras and what looks at them.
+type VisionConfig struct {
+	ONNXRuntime string         `yaml:"onnxruntime"`
+	Providers   []string       `yaml:"providers"`
+	Threads     int            `yaml:"threads"`
+	Models      []ModelConfig  `yaml:"models"`
+	Cameras     []CameraConfig `yaml:"cameras"`
+}
+
+// ModelConfig is one detector.
+type ModelConfig struct {
+	Name       string  `yaml:"name"`
+	Path       string  `yaml:"path"`
+	Confidence float64 `yaml:"confidence"`
+}
+
+// CameraConfig is one camera.
+type CameraConfig struct {
+	ID         string        `yaml:"id"`
+	Source     string        `yaml:"source"`
+	Model      string        `yaml:"model"`
+	FPS        float64       `yaml:"fps"`
+	Loop       bool          `yaml:"loop"`
+	Lossless   bool          `yaml:"lossless"`
+	EveryFrame bool          `yaml:"every_frame"`
+	StallAfter time.Duration `yaml:"stall_after"`
+}
+
+// UplinkConfig is the way to the centre.
+type UplinkConfig struct {
+	Brokers        []string       `yaml:"brokers"`
+	Username       string         `yaml:"username"`
+	PasswordFile   string         `yaml:"password_file"`
+	CAFile         string         `yaml:"ca_file"`
+	CertFile       string         `yaml:"cert_file"`
+	KeyFile        string         `yaml:"key_file"`
+	KeepAlive      time.Duration  `yaml:"keep_alive"`
+	ConnectTimeout time.Duration  `yaml:"connect_timeout"`
+	AckTimeout     time.Duration  `yaml:"ack_timeout"`
+	Window         int            `yaml:"window"`
+	Backoff        BackoffConfig  `yaml:"backoff"`
+	Queue          QueueConfig    `yaml:"queue"`
+	Routes         []uplink.Route `yaml:"routes"`
+}
+
+// BackoffConfig is the wait between attempts to reach the centre.
+type BackoffConfig struct {
+	Floor   time.Duration `yaml:"floor"`
+	Ceiling time.Duration `yaml:"ceiling"`
+	Stable  time.Duration `yaml:"stable"`
+}
+
+// QueueConfig bounds the store.
+type QueueConfig struct {
+	MaxBytes     Bytes `yaml:"max_bytes"`
+	MinFreeBytes Bytes `yaml:"min_free_bytes"`
+}
+
+// WebConfig is the status page.
+type WebConfig struct {
+	Listen string `yaml:"listen"`
+}
+
+// DemoConfig is for trying the appliance without a centre.
+type DemoConfig struct {
+	Centre string `yaml:"centre"` // address of a stand-in centre in this process; empty means none
+}
+
+// Bytes is a size such as 512MiB or 8GB.
+type Bytes uint64
+
+// UnmarshalText reads a number with an optional unit.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil {
+		return fmt.Errorf("expected a size such as 512MiB, got %q", text)
+	}
+	*b = Bytes(n)
+	return nil
+}
+
+// MarshalText writes the size with its unit.
+func (b Bytes) MarshalText() ([]byte, error) { return []byte(humanize.IBytes(uint64(b))), nil }
+
+// Values that the other packages do not own.
+const (
+	defaultLogBytes = 10 << 20
+	defaultLogKeep  = 5
+)
+
+// defaultConfig is what holds where a file says nothing.
+func defaultConfig() Config {
+	return Config{
+		DataDir: "/var/lib/outstation",
+		Log:     LogConfig{Level: "info", MaxBytes: defaultLogBytes, Keep: defaultLogKeep},
+		Broker:  BrokerConfig{Listeners: []ListenerConfig{{Type: broker.TypeTCP, Address: "127.0.0.1:1883"}}},
+		Vision: VisionConfig{
+			ONNXRuntime: "/usr/lib/outstation/libonnxruntime.so.1",
+			Providers:   []string{"tensorrt", "cuda", "cpu"},
+		},
+		Uplink: UplinkConfig{
+			KeepAlive:      uplink.DefaultKeepAlive,
+			ConnectTimeout: uplink.DefaultConnectTimeout,
+			AckTimeout:     uplink.DefaultAckTimeout,
+			Window:         uplink.DefaultWindow,
+			Backoff: BackoffConfig{
+				Floor: uplink.DefaultBackoff.Floor, Ceiling: uplink.DefaultBackoff.Ceiling, Stable: uplink.DefaultBackoff.Stable,
+			},
+			Queue:  QueueConfig{MaxBytes: uplink.DefaultMaxBytes, MinFreeBytes: uplink.DefaultMinFreeBytes},
+			Routes: uplink.DefaultRoutes(),
+		},
+		Web: WebConfig{Listen: "127.0.0.1:8080"},
+	}
+}
+
+// loadConfig reads a file and the environment. The error holds everything
+// that is wrong, one problem a line.
+func loadConfig(file string, environ []string) (Config, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return parseConfig(file, data, environ)
+}
+
+func parseConfig(file string, data []byte, environ []string) (Config, error) {
+	cfg := defaultConfig()
+	src, err := strictyaml.Decode(file, data, environ, envPrefix, &cfg)
+	var wrong *strictyaml.Error
+	if err != nil && !errors.As(err, &wrong) {
+		return cfg, err
+	}
+	if wrong == nil {
+		wrong = &strictyaml.Error{}
+	}
+	check := checker{src: src}
+	check.config(cfg)
+	for _, p := range check.problems {
+		reported := slices.ContainsFunc(wrong.Problems, func(w strictyaml.Problem) bool { return w.Key == p.Key })
+		if !reported { // a value that could not be read is not also an impossible one
+			wrong.Problems = append(wrong.Problems, p)
+		}
+	}
+	if len(wrong.Problems) > 0 {
+		return cfg, wrong
+	}
+	return cfg, nil
+}
+
+// origin is the appliance's name on the wire.
+func (c Config) origin() wire.Origin {
+	return wire.Origin{Region: c.Region, Site: c.Site, DeviceID: c.DeviceID}
+}
+
+// centre is how the uplink reaches the centre.
+func (c UplinkConfig) centre() uplink.Centre {
+	return uplink.Centre{
+		Brokers: c.Brokers, Username: c.Username, PasswordFile: c.PasswordFile,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		KeepAlive: c.KeepAlive, ConnectTimeout: c.ConnectTimeout,
+	}
+}
+
+func (c BackoffConfig) backoff() uplink.Backoff {
+	return uplink.Backoff{Floor: c.Floor, Ceiling: c.Ceiling, Stable: c.Stable}
+}
+
+func (c BrokerConfig) listeners() []broker.Listener {
+	out := make([]broker.Listener, len(c.Listeners))
+	for i, l := range c.Listeners {
+		out[i] = broker.Listener(l)
+	}
+	return out
+}
+
+// SetDefaults is called before a camera of the file is read.
+func (c *CameraConfig) SetDefaults() { c.StallAfter = vision.DefaultStallAfter }

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+type demoRunCommand struct {
+	Dir   string `default:".run" type:"path" help:"Where the demo's configuration and queue are kept."`
+	Model string `default:"models/yolox_nano.onnx" type:"path" help:"YOLOX model; without it there is no detector."`
+	Video string `default:"media/vtest.avi" type:"path" help:"Recording that stands in for a camera; without it there is a test pattern."`
+	ONNX  string `name:"onnxruntime" default:".deps/onnxruntime/libonnxruntime.so.1" type:"path" help:"ONNX Runtime library."`
+	MQTT  string `name:"mqtt" default:"127.0.0.1:1883" help:"Where devices connect."`
+	Web   string `default:"127.0.0.1:8080" help:"Where the page is."`
+}
+
+// Run writes a configuration that works with what is at hand, and runs it.
+func (c *demoRunCommand) Run(e *env) error {
+	text, err := yaml.Marshal(c.config(e.out))
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	if err := os.MkdirAll(c.Dir, 0o750); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	file := filepath.Join(c.Dir, "outstation.yaml")
+	head := "# Written anew by every `outstation demo run`; copy it to keep a change.\n"
+	if err := os.WriteFile(file, append([]byte(head), text...), 0o640); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	fmt.Fprintf(e.out, "demo: the configuration is %s\n", file)
+	cfg, err := loadConfig(file, os.Environ())
+	if err != nil {
+		return fmt.Errorf("%w: the configuration cannot be used:\n%w", errUsage, err)
+	}
+	return serve(cfg, e)
+}
+
+// config is the demo's configuration; what is missing is said on out.
+func (c *demoRunCommand) config(out io.Writer) Config {
+	cfg := defaultConfig()
+	cfg.DeviceID, cfg.Region, cfg.Site = "demo-1", "demo", "bench"
+	cfg.DataDir = filepath.Join(c.Dir, "data")
+	cfg.Log.Level = "warn"
+	cfg.Broker.Listeners[0].Address = freeAddress(c.MQTT, "--mqtt", out)
+	cfg.Web.Listen = freeAddress(c.Web, "--web", out)
+	cfg.Demo.Centre = "127.0.0.1:0"
+	cfg.Uplink.Backoff.Ceiling = 2 * cfg.Uplink.Backoff.Floor // nobody wants to wait in a demo
+	cfg.Vision.Providers = []string{"cpu"}
+	cfg.Vision.ONNXRuntime = c.ONNX
+
+	camera := CameraConfig{ID: "cam-demo", Source: "sim://pattern", FPS: 10}
+	camera.SetDefaults()
+	if exists(c.Video) {
+		camera.Source, camera.Loop = c.Video, true
+	} else {
+		fmt.Fprintf(out, "demo: no recording at %s: the camera shows a test pattern\n", c.Video)
+	}
+	if exists(c.Model) && exists(c.ONNX) {
+		camera.Model = "yolox-nano"
+		cfg.Vision.Models = []ModelConfig{{Name: camera.Model, Path: c.Model}}
+	} else {
+		fmt.Fprintf(out, "demo: no model at %s with %s: nothing is detected\n", c.Model, c.ONNX)
+	}
+	cfg.Vision.Cameras = []CameraConfig{camera}
+	return cfg
+}
+
+// freeAddress is address, or one with a free port if that is taken.
+func freeAddress(address, flag string, out io.Writer) string {
+	ln, err := net.Listen("tcp", address)
+	if err == nil {
+		_ = ln.Close() // it was only a question
+		return address
+	}
+	host, _, _ := strings.Cut(address, ":")
+	fmt.Fprintf(out, "demo: %s is taken (%v); using a free port instead (%s chooses another)\n", address, err, flag)
+	return net.JoinHostPort(host, "0")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// body is the beginning of a response, for people.
+func body(resp *http.Response) string {
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what could be read is what is said
+	return resp.Status + ": " + strings.TrimSpace(string(b))
+}

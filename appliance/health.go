@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"outstation/broker"
+	"outstation/uplink"
+	"outstation/uplink/wire"
+	"outstation/vision"
+)
+
+// healthEvery is the longest silence of the health topic.
+const healthEvery = time.Minute
+
+// linkGrace is how long a link that is down at the start, or that is being
+// made, is not yet called unhealthy.
+const linkGrace = 5 * time.Second
+
+// facts is what health follows from: one snapshot of every part.
+type facts struct {
+	now      time.Time
+	started  time.Time
+	queue    uplink.QueueStats
+	link     uplink.LinkStats
+	broker   broker.Stats
+	vision   vision.Stats
+	refused  uint64
+	webError error
+}
+
+// diagnose builds the health tree, the parts nearest to the centre first.
+func diagnose(f facts) []wire.Check {
+	return []wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f), webCheck(f)}
+}
+
+func linkCheck(f facts) wire.Check {
+	l := f.link
+	switch {
+	case l.State == uplink.LinkConnected:
+		return check("uplink", wire.Healthy, "connected to "+l.Broker)
+	case l.Generation == 0 && f.now.Sub(f.started) < linkGrace:
+		return check("uplink", wire.Impaired, "connecting to the centre for the first time")
+	}
+	reason := l.Reason
+	if reason == "" {
+		reason = "not connected"
+	}
+	return check("uplink", wire.Unhealthy, fmt.Sprintf("the centre is not reached: %s; %d records are kept for it", reason, f.queue.Queued.Records))
+}
+
+func queueCheck(f facts) wire.Check {
+	q := f.queue
+	switch {
+	case q.Refusing != nil:
+		return check("queue", wire.Unhealthy, "nothing more is accepted: "+q.Refusing.Error())
+	case q.Failing != nil:
+		return check("queue", wire.Unhealthy, "the disk does not take what is queued: "+q.Failing.Error())
+	case q.Queued.Bytes > q.MaxBytes*9/10:
+		return check("queue", wire.Impaired, fmt.Sprintf("%d of at most %d bytes are queued", q.Queued.Bytes, q.MaxBytes))
+	case q.Quarantined != "":
+		return check("queue", wire.Impaired, "the store could not be opened and was moved to "+q.Quarantined)
+	case f.refused > 0:
+		return check("queue", wire.Impaired, fmt.Sprintf("%d of the appliance's own messages were not stored since the start", f.refused))
+	}
+	return check("queue", wire.Healthy, fmt.Sprintf("%d records, %d bytes", q.Queued.Records, q.Queued.Bytes))
+}
+
+func brokerCheck(f facts) wire.Check {
+	if len(f.broker.Addresses) == 0 {
+		return check("broker", wire.Unhealthy, "the local broker does not listen")
+	}
+	return check("broker", wire.Healthy, fmt.Sprintf("%d devices on %s", f.broker.Clients, strings.Join(f.broker.Addresses, ", ")))
+}
+
+// visionCheck has one check for each camera and each model.
+func visionCheck(f facts) wire.Check {
+	c := check("vision", wire.Healthy, "no cameras are configured")
+	if len(f.vision.Cameras) > 0 {
+		c.Detail = fmt.Sprintf("%d cameras", len(f.vision.Cameras))
+	}
+	for _, m := range f.vision.Models {
+		c.Checks = append(c.Checks, modelCheck(m))
+	}
+	for _, cam := range f.vision.Cameras {
+		c.Checks = append(c.Checks, cameraCheck(cam))
+	}
+	for _, sub := range c.Checks {
+		if severity(sub.State) > severity(c.State) {
+			c.State, c.Detail = sub.State, sub.Name+": "+sub.Detail
+		}
+	}
+	return c
+}
+
+func modelCheck(m vision.ModelStats) wire.Check {
+	name := "model " + m.Name
+	switch {
+	case m.Error != "":
+		return check(name, wire.Impaired, m.Error)
+	case !m.Ready:
+		return check(name, wire.Impaired, "loading")
+	case len(m.Refused) > 0:
+		return check(name, wire.Impaired, fmt.Sprintf("runs on %s, not on %s as configured: %s", m.Provider, m.Refused[0].Provider, m.Refused[0].Reason))
+	}
+	return check(name, wire.Healthy, "runs on "+m.Provider)
+}
+
+func cameraCheck(c vision.CameraStats) wire.Check {
+	name := "camera " + c.ID
+	if c.State == vision.Online {
+		out := check(name, wire.Healthy, fmt.Sprintf("%.1f frames a second", c.FPS))
+		if c.EventsDropped > 0 {
+			out.State, out.Detail = wire.Impaired, fmt.Sprintf("%d events were dropped since the start", c.EventsDropped)
+		}
+		out.Since = wire.At(c.Since)
+		return out
+	}
+	detail := string(c.State) + ", " + c.Reason
+	if c.Detail != "" {
+		detail += ": " + c.Detail
+	}
+	out := check(name, wire.Impaired, detail)
+	out.Since = wire.At(c.Since)
+	return out
+}
+
+func webCheck(f facts) wire.Check {
+	if f.webError != nil {
+		return check("web", wire.Impaired, f.webError.Error())
+	}
+	return check("web", wire.Healthy, "")
+}
+
+func check(name, state, detail string) wire.Check {
+	return wire.Check{Name: name, State: state, Detail: detail}
+}
+
+func severity(state string) int {
+	switch state {
+	case wire.Healthy:
+		return 0
+	case wire.Impaired:
+		return 1
+	}
+	return 2
+}
+
+// summary is the state of the worst check and the first cause, in words.
+func summary(checks []wire.Check) (state, cause string) {
+	state = wire.Healthy
+	for _, c := range checks {
+		if severity(c.State) > severity(state) {
+			state, cause = c.State, c.Name+": "+c.Detail
+		}
+	}
+	return state, cause
+}
+
+// healthKeeper remembers since when each check is in its state, and publishes
+// the tree on every change and every minute.
+type healthKeeper struct {
+	origin wire.Origin
+	out    *publisher
+	look   func() facts
+	since  map[string]held
+	sent   time.Time
+}
+
+type held struct {
+	state string
+	since time.Time
+}
+
+// tree is the current health. One goroutine at a time may call it.
+func (k *healthKeeper) tree() (h wire.Health, changed bool) {
+	f := k.look()
+	checks := diagnose(f)
+	changed = k.stamp("", checks, f.now)
+	state, cause := summary(checks)
+	return wire.Health{DeviceID: k.origin.DeviceID, At: wire.At(f.now), State: state, FirstCause: cause, Checks: checks}, changed
+}
+
+// stamp sets Since of the checks that do not know it, and reports whether any
+// state changed.
+func (k *healthKeeper) stamp(path string, checks []wire.Check, now time.Time) (changed bool) {
+	for i := range checks {
+		c := &checks[i]
+		key := path + "/" + c.Name
+		was, known := k.since[key]
+		if !known || was.state != c.State {
+			was = held{c.State, now}
+			k.since[key], changed = was, true
+		}
+		if c.Since.IsZero() {
+			c.Since = wire.At(was.since)
+		}
+		if k.stamp(key, c.Checks, now) {
+			changed = true
+		}
+	}
+	return changed
+}
+
+// publishTree sends the tree if it changed or if it is time.
+func (k *healthKeeper) publishTree(ctx context.Context, h wire.Health, changed bool) {
+	if !changed && h.At.Sub(k.sent) < healthEvery {
+		return
+	}
+	payload, err := h.Encode()
+	if err != nil {
+		k.out.log.ErrorContext(ctx, "health cannot be written", "error", err)
+		return
+	}
+	k.sent = h.At.Time
+	k.out.publish(k.origin.Health(), payload, true, uplink.Note{})
+}

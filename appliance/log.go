@@ -1,0 +1,23 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+
+	"gopkg.in/natefinch/lumberjack.v2"
+)
+
+// openLog makes the logger that cfg describes. The closer ends its file.
+func openLog(cfg LogConfig) (*slog.Logger, io.Closer) {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Level)) // checked with the configuration
+	opt := &slog.HandlerOptions{Level: level}
+	if cfg.File == "" {
+		return slog.New(slog.NewTextHandler(os.Stderr, opt)), io.NopCloser(nil)
+	}
+	file := &lumberjack.Logger{
+		Filename: cfg.File, MaxSize: int(max(1, cfg.MaxBytes>>20)), MaxBackups: cfg.Keep, Compress: true,
+	}
+	return slog.New(slog.NewJSONHandler(file, opt)), file
+}

@@ -1,0 +1,107 @@
+// Outstation is an edge appliance for factory sites: a local MQTT broker, a
+// vision pipeline and a durable uplink to the centre in one process.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// shutdownTimeout bounds a clean stop.
+const shutdownTimeout = 10 * time.Second
+
+func main() {
+	os.Exit(mainCode(os.Args[1:], os.Stdout, os.Stderr, appOptions{}))
+}
+
+// commands is the command line.
+type commands struct {
+	Run     runCommand     `cmd:"" help:"Run the appliance."`
+	Config  configCommand  `cmd:"" help:"Work with the configuration."`
+	Demo    demoCommand    `cmd:"" help:"Try the appliance without a centre."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// env is what every command is given.
+type env struct {
+	out   io.Writer
+	ctx   context.Context
+	stop  context.CancelFunc
+	apps  appOptions
+	begin func() // called when a clean stop begins
+}
+
+// mainCode runs one command and returns the exit status: 0 for success, 1 for
+// a failure, 2 for a command line or configuration that cannot be used.
+func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
+	var cli commands
+	exit := -1
+	parser, err := kong.New(&cli,
+		kong.Name("outstation"),
+		kong.Description("An edge appliance: local MQTT broker, camera inspection and a durable uplink in one process."),
+		kong.UsageOnError(), kong.Writers(out, errOut), kong.Exit(func(code int) { exit = code }))
+	if err != nil {
+		fmt.Fprintln(errOut, "outstation:", err)
+		return 1
+	}
+	command, err := parser.Parse(args)
+	if exit >= 0 { // --help
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintln(errOut, "outstation:", err)
+		return 2
+	}
+	ctx, stop := signals(errOut)
+	defer stop()
+	if err := command.Run(&env{out: out, ctx: ctx, apps: apps}); err != nil {
+		fmt.Fprintln(errOut, "outstation:", err)
+		if errors.Is(err, errUsage) {
+			return 2
+		}
+		return 1
+	}
+	return 0
+}
+
+// errUsage marks what the user has to mend.
+var errUsage = errors.New("nothing was started")
+
+// signals returns a context that ends on the first SIGINT or SIGTERM. The
+// second, or a stop that takes longer than shutdownTimeout, ends the process
+// at once.
+func signals(errOut io.Writer) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	received := make(chan os.Signal, 2)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-received:
+		case <-ctx.Done():
+			return
+		}
+		cancel()
+		select {
+		case <-received:
+			fmt.Fprintln(errOut, "outstation: second signal, ending at once")
+		case <-time.After(shutdownTimeout):
+			fmt.Fprintf(errOut, "outstation: not stopped within %v, ending at once\n", shutdownTimeout)
+		}
+		os.Exit(1)
+	}()
+	return ctx, func() {
+		signal.Stop(received)
+		cancel()
+	}
+}

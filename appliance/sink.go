@@ -1,0 +1,129 @@
+package main
+
+import (
+	"log/slog"
+	"math"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"outstation/broker"
+	"outstation/uplink"
+	"outstation/uplink/wire"
+	"outstation/vision"
+)
+
+// message is a publish on a local topic, as the route that matched sends it
+// to the centre.
+func message(route uplink.Route, to string, payload []byte, retain bool) uplink.Message {
+	return uplink.Message{
+		Route: route.Name, Lane: route.Priority, QoS: route.QoS, Topic: to, Payload: payload, Retain: retain,
+	}
+}
+
+// deviceSink stores what devices publish on replicated topics.
+func deviceSink(router *uplink.Router, q *uplink.Queue) broker.Sink {
+	return func(m broker.Message) broker.Store {
+		route, to, ok := router.Route(m.Topic)
+		if !ok {
+			return nil
+		}
+		msg := message(route, to, m.Payload, m.Retain)
+		return func(done func(error)) error { return q.Enqueue(msg, done) }
+	}
+}
+
+// publisher sends the appliance's own messages two ways, neither of which
+// waits for the other: to local subscribers at once, and to the centre
+// through the queue.
+type publisher struct {
+	broker *broker.Broker
+	router *uplink.Router
+	queue  *uplink.Queue
+	log    *slog.Logger
+
+	refused atomic.Uint64 // that the queue did not take
+}
+
+// publish returns at once. What the queue refuses is counted, not retried.
+func (p *publisher) publish(topic string, payload []byte, retain bool, note uplink.Note) {
+	if err := p.broker.Publish(topic, payload, 1, retain); err != nil {
+		p.log.Error("local publish failed", "topic", topic, "error", err)
+	}
+	route, to, ok := p.router.Route(topic)
+	if !ok {
+		return
+	}
+	m := message(route, to, payload, retain)
+	m.Note = note
+	if err := p.queue.Enqueue(m, p.stored); err != nil {
+		p.stored(err)
+	}
+}
+
+// stored counts a message that did not become durable.
+func (p *publisher) stored(err error) {
+	if err != nil {
+		p.refused.Add(1)
+	}
+}
+
+// recorder turns what the vision pipeline saw into detection.v1 events. The
+// pipeline's emitter is its only caller.
+type recorder struct {
+	origin wire.Origin
+	out    *publisher
+	bootID string
+	sha256 map[string]string // of each model's file
+	seq    map[string]uint64 // last of each camera
+}
+
+// seqKey is where the queue keeps a camera's last sequence number, stored
+// together with the event that carries it.
+func seqKey(camera string) string { return "seq/" + camera }
+
+func newRecorder(cfg Config, out *publisher, sums map[string]string) *recorder {
+	r := &recorder{origin: cfg.origin(), out: out, bootID: bootID(), sha256: sums, seq: map[string]uint64{}}
+	for _, cam := range cfg.Vision.Cameras {
+		r.seq[cam.ID] = out.queue.Note(seqKey(cam.ID))
+	}
+	return r
+}
+
+// record publishes one event. It does not wait for the disk or the centre.
+func (r *recorder) record(e vision.Event) {
+	seq := r.seq[e.Camera] + 1
+	payload, err := r.detection(e, seq).Encode()
+	if err != nil {
+		r.out.log.Error("an event cannot be written", "camera", e.Camera, "error", err)
+		r.out.stored(err)
+		return
+	}
+	r.seq[e.Camera] = seq
+	r.out.publish(r.origin.Detection(e.Camera), payload, false, uplink.Note{Key: seqKey(e.Camera), Value: seq})
+}
+
+func (r *recorder) detection(e vision.Event, seq uint64) wire.Detection {
+	d := wire.Detection{
+		EventID: uuid.NewString(), DeviceID: r.origin.DeviceID, CameraID: e.Camera,
+		CapturedAt: wire.At(e.CapturedAt), InferredAt: wire.At(e.InferredAt), ModelName: e.Model,
+		Detections:  make([]wire.Object, len(e.Detections)),
+		FrameWidth:  e.FrameWidth,
+		FrameHeight: e.FrameHeight,
+		Seq:         seq, ModelSHA256: r.sha256[e.Model],
+		Clock: clockState(), BootID: r.bootID, MonoNS: monotonicAt(e.CapturedAt),
+	}
+	for i, o := range e.Detections {
+		d.Detections[i] = wire.Object{
+			Class: o.Class, Confidence: round(o.Confidence, 4),
+			Box: wire.Box{X: round(o.Box.X, 1), Y: round(o.Box.Y, 1), W: round(o.Box.W, 1), H: round(o.Box.H, 1)},
+		}
+	}
+	return d
+}
+
+// round keeps the given number of decimals: more would be noise on the wire.
+func round(v float64, decimals int) float64 {
+	p := math.Pow10(decimals)
+	return math.Round(v*p) / p
+}

@@ -1,0 +1,30 @@
+//go:build novision
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"outstation/vision"
+	"outstation/vision/sim"
+)
+
+// errNoVision says what this binary cannot do.
+var errNoVision = errors.New("this outstation was built without vision (tag novision): it takes sim:// cameras only, and no models")
+
+// newSource returns what opens a camera's source; it does no I/O.
+func newSource(cam CameraConfig) (func() vision.Source, error) {
+	if vision.Kind(cam.Source) != vision.KindSim {
+		return nil, errNoVision
+	}
+	return sim.Factory(sim.Options{URL: cam.Source, Unpaced: cam.Lossless})
+}
+
+// newDetector fails where it is used, so that the page says why.
+func newDetector(VisionConfig, ModelConfig) vision.OpenDetector {
+	return func(context.Context) (vision.Detector, error) { return nil, errNoVision }
+}
+
+// redact has nothing to do: a simulated camera has no password.
+func redact(source string) string { return source }

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"outstation/uplink"
+	"outstation/uplink/wire"
+	"outstation/vision"
+	"outstation/web"
+)
+
+// facts is one look at every part.
+func (a *app) facts() facts {
+	f := facts{
+		now: time.Now(), started: a.started,
+		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
+		refused: a.out.refused.Load(),
+	}
+	if err := a.webError.Load(); err != nil {
+		f.webError = *err
+	}
+	return f
+}
+
+// snapshot is what the page shows. It may be called from any goroutine.
+func (a *app) snapshot() web.Snapshot {
+	f := a.facts()
+	s := web.Snapshot{
+		DeviceID: a.cfg.DeviceID, Region: a.cfg.Region, Site: a.cfg.Site, Version: version,
+		StartedAt: a.started, Now: f.now, UptimeS: f.now.Sub(a.started).Seconds(),
+		Health:    webHealth(*a.health.Load()),
+		Cameras:   webCameras(a.cfg.Vision.Cameras, f.vision.Cameras),
+		Detectors: webDetectors(f.vision.Models),
+		Broker:    webBroker(a, f),
+		Queue:     webQueue(f.queue),
+		Ledger:    webLedger(a.queue.Ledger()),
+		Uplink:    webUplink(f.link),
+	}
+	if a.demo != nil {
+		address, messages, until := a.demo.state()
+		s.Centre = web.Centre{Demo: true, Address: address, Messages: uint64(messages), OutageUntil: until}
+	}
+	return s
+}
+
+func webHealth(h wire.Health) web.Health {
+	return web.Health{State: web.HealthState(h.State), FirstCause: h.FirstCause, Checks: webChecks(h.Checks)}
+}
+
+func webChecks(checks []wire.Check) []web.Check {
+	out := make([]web.Check, len(checks))
+	for i, c := range checks {
+		out[i] = web.Check{
+			Name: c.Name, State: web.HealthState(c.State), Detail: c.Detail, Since: c.Since.Time, Checks: webChecks(c.Checks),
+		}
+	}
+	return out
+}
+
+// webCameras joins what is configured with what is measured; both are in the
+// order of the configuration.
+func webCameras(cfg []CameraConfig, stats []vision.CameraStats) []web.Camera {
+	out := make([]web.Camera, len(stats))
+	for i, c := range stats {
+		reason := c.Reason
+		if c.Detail != "" {
+			reason += ": " + c.Detail
+		}
+		out[i] = web.Camera{
+			ID: c.ID, Source: redact(cfg[i].Source), Model: c.Model, State: web.CameraState(c.State), Reason: reason, Since: c.Since,
+			Width: c.Width, Height: c.Height, FPS: c.FPS, FPSTarget: cfg[i].FPS,
+			Frames: c.Frames, Inspected: c.Inspected, Dropped: c.Dropped, Throttled: c.Throttled,
+			Events: c.Events, EventsDropped: c.EventsDropped, DetectorErrors: c.DetectorErrors, Reconnects: c.Reconnects,
+			LastFrameAt: c.LastFrame,
+		}
+	}
+	return out
+}
+
+func webDetectors(models []vision.ModelStats) []web.Detector {
+	out := make([]web.Detector, len(models))
+	for i, m := range models {
+		d := web.Detector{
+			Model: m.Name, Provider: m.Provider, Inferences: m.Inferences,
+			PreprocessMS: ms(m.Preprocess.P50), RunMS: ms(m.Run.P50), PostprocessMS: ms(m.Postprocess.P50),
+		}
+		for _, r := range m.Refused {
+			d.Refused = append(d.Refused, web.ProviderRefusal{Provider: r.Provider, Reason: r.Reason})
+		}
+		out[i] = d
+	}
+	return out
+}
+
+func webBroker(a *app, f facts) web.Broker {
+	b := f.broker
+	out := web.Broker{
+		Clients: int(b.Clients), Subscriptions: int(b.Subscriptions), Retained: int(b.Retained),
+		MessagesReceived: uint64(b.MessagesReceived), MessagesSent: uint64(b.MessagesSent), MessagesDropped: uint64(b.Dropped),
+		BytesReceived: uint64(b.BytesReceived), BytesSent: uint64(b.BytesSent),
+		HeldAcks: int(b.HeldAcks), Refused: uint64(b.Refused + b.LostQoS0),
+	}
+	for i, address := range b.Addresses {
+		out.Listeners = append(out.Listeners, web.Listener{Type: a.cfg.Broker.Listeners[i].Type, Address: address})
+	}
+	return out
+}
+
+func webQueue(q uplink.QueueStats) web.Queue {
+	return web.Queue{
+		Records: uint64(q.Queued.Records), Bytes: uint64(q.Queued.Bytes), MaxBytes: uint64(q.MaxBytes), OldestAt: q.OldestAt,
+		FsyncP50MS: ms(q.CommitP50), FsyncP99MS: ms(q.CommitP99), Commits: q.Commits, Quarantined: uint64(q.Quarantines),
+	}
+}
+
+func webLedger(l uplink.Ledger) []web.RouteLedger {
+	var out []web.RouteLedger
+	for _, route := range slices.Sorted(maps.Keys(l)) {
+		a := l[route]
+		out = append(out, web.RouteLedger{
+			Route: route, Accepted: amount(a.Accepted), Delivered: amount(a.Delivered), Queued: amount(a.Queued),
+			Dead: amount(a.Dead), Expired: amount(a.Expired), Evicted: amount(a.Evicted), Coalesced: amount(a.Coalesced),
+			Purged: amount(a.Purged), Quarantined: amount(a.Quarantined),
+		})
+	}
+	return out
+}
+
+func amount(t uplink.Tally) web.Amount {
+	return web.Amount{Records: uint64(max(0, t.Records)), Bytes: uint64(max(0, t.Bytes))}
+}
+
+func webUplink(l uplink.LinkStats) web.Uplink {
+	return web.Uplink{
+		State: web.UplinkState(l.State), Broker: l.Broker, Since: l.Since, Reason: l.Reason,
+		InFlight: l.InFlight, Window: l.Window, Reconnects: l.Generation - min(l.Generation, 1), NextAttemptAt: l.NextAttempt,
+		DeliveredPerS: l.DeliveredPerS, PubackP50MS: ms(l.PubackP50),
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

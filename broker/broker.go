@@ -1,0 +1,220 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/listeners"
+)
+
+const (
+	// DefaultRefusalWait is how long a 3.1.1 device's publish that cannot be
+	// stored waits for space before the connection is closed.
+	DefaultRefusalWait = 10 * time.Second
+	// refusalWait5 is the same for MQTT 5, whose devices are told.
+	refusalWait5 = time.Second
+	retryEvery   = 10 * time.Millisecond
+
+	// MaxPacketBytes is the largest packet that a device may send.
+	MaxPacketBytes = 1 << 20
+	// maxHeld bounds the acknowledgements that one device may have waiting.
+	maxHeld = 1024
+)
+
+// Message is a device's publish.
+type Message struct {
+	ClientID string
+	Topic    string
+	Payload  []byte // must not be changed
+	QoS      byte
+	Retain   bool
+}
+
+// Store takes one message. A nil result means that done will be called
+// exactly once, from any goroutine, with nil after the message is durable or
+// with the error that prevented it; done does not block. Any other result is
+// a refusal, and done is not called; Store may be called again. done is nil
+// for QoS 0. Store must not block.
+type Store func(done func(error)) error
+
+// Sink decides about a device's publish: nil means that it stays local.
+type Sink func(Message) Store
+
+// Options of a Broker. Zero values mean the defaults.
+type Options struct {
+	Listeners []Listener
+	// AllowAnonymous permits listening on addresses that are not loopback.
+	AllowAnonymous bool
+	Reserved       []string // topic prefixes that devices may not publish below
+	Sink           Sink     // nil keeps everything local
+	RefusalWait    time.Duration
+	Logger         *slog.Logger
+}
+
+// Listener is an address to listen on.
+type Listener struct {
+	Type    string // TypeTCP
+	Address string // host:port
+}
+
+// TypeTCP is MQTT over plain TCP.
+const TypeTCP = "tcp"
+
+// ErrListener says that a listener cannot be used as it is configured.
+var ErrListener = errors.New("listener")
+
+// Broker is the embedded MQTT server. Its methods may be called from any
+// goroutine.
+type Broker struct {
+	opt    Options
+	server *mqtt.Server
+	hook   *hook
+	closed atomic.Bool
+}
+
+// New makes a broker; it does no I/O.
+func New(opt Options) *Broker {
+	if opt.RefusalWait == 0 {
+		opt.RefusalWait = DefaultRefusalWait
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
+	caps := mqtt.NewDefaultServerCapabilities()
+	caps.MaximumMessageExpiryInterval = 0 // else the server adds an expiry of its own to every message
+	caps.MaximumPacketSize = MaxPacketBytes
+	caps.Compatibilities.NoInheritedPropertiesOnAck = true
+	b := &Broker{opt: opt, server: mqtt.New(&mqtt.Options{
+		Capabilities:            caps,
+		InlineClient:            true,
+		Logger:                  slog.New(quiet{opt.Logger.Handler()}),
+		SysTopicResendInterval:  10,
+		ClientNetReadBufferSize: 4 << 10,
+	})}
+	b.hook = &hook{opt: opt, stats: &counters{}, stop: make(chan struct{})}
+	return b
+}
+
+// CheckListener returns nil if l can be listened on.
+func CheckListener(l Listener, allowAnonymous bool) error {
+	if l.Type != TypeTCP {
+		return fmt.Errorf("%w: type: got %q, expected %q", ErrListener, l.Type, TypeTCP)
+	}
+	host, _, err := net.SplitHostPort(l.Address)
+	if err != nil {
+		return fmt.Errorf("%w: address: got %q, expected host:port", ErrListener, l.Address)
+	}
+	if ip := net.ParseIP(host); host == "localhost" || (ip != nil && ip.IsLoopback()) || allowAnonymous {
+		return nil
+	}
+	return fmt.Errorf("%w: address %s would let anybody on the network in; listen on 127.0.0.1, or set allow_anonymous: true if that is what you want",
+		ErrListener, l.Address)
+}
+
+// Listen opens every listener and starts to serve devices.
+func (b *Broker) Listen() error {
+	if err := b.server.AddHook(b.hook, nil); err != nil {
+		return fmt.Errorf("broker hook: %w", err)
+	}
+	for i, l := range b.opt.Listeners {
+		if err := b.listen(fmt.Sprintf("%s-%d", l.Type, i), l); err != nil {
+			return errors.Join(err, b.Close())
+		}
+	}
+	if err := b.server.Serve(); err != nil {
+		return errors.Join(fmt.Errorf("broker: %w", err), b.Close())
+	}
+	return nil
+}
+
+func (b *Broker) listen(id string, l Listener) error {
+	if err := CheckListener(l, b.opt.AllowAnonymous); err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", l.Address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: %s is in use; is another broker running on this machine? Stop it or change broker.listeners: %w", ErrListener, l.Address, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrListener, err)
+	}
+	return b.server.AddListener(listeners.NewNet(id, patient{ln}))
+}
+
+// Addresses are where the broker listens, in the order of the configuration.
+func (b *Broker) Addresses() []string {
+	var out []string
+	for i, l := range b.opt.Listeners {
+		if s, ok := b.server.Listeners.Get(fmt.Sprintf("%s-%d", l.Type, i)); ok {
+			out = append(out, s.Address())
+		}
+	}
+	return out
+}
+
+// Publish hands a message of the appliance's own to local subscribers, past
+// the Sink. It waits for none of them.
+func (b *Broker) Publish(topic string, payload []byte, qos byte, retain bool) error {
+	if b.closed.Load() {
+		return fmt.Errorf("publish on %s: %w", topic, net.ErrClosed)
+	}
+	if err := b.server.Publish(topic, payload, retain, qos); err != nil {
+		return fmt.Errorf("publish on %s: %w", topic, err)
+	}
+	return nil
+}
+
+// Close disconnects the devices and stops. It is safe to call twice.
+func (b *Broker) Close() error {
+	if b.closed.Swap(true) {
+		return nil
+	}
+	close(b.hook.stop)
+	if err := b.server.Close(); err != nil {
+		return fmt.Errorf("close broker: %w", err)
+	}
+	return nil
+}
+
+// Stats is a snapshot of the broker's counters since its start.
+type Stats struct {
+	Addresses        []string
+	Clients          int64 // connected now
+	MessagesReceived int64
+	MessagesSent     int64
+	BytesReceived    int64
+	BytesSent        int64
+	Subscriptions    int64
+	Retained         int64
+	HeldAcks         int64 // acknowledgements that wait for the disk now
+	Refused          int64 // QoS 1 and 2 publishes that were not stored, and so never acknowledged
+	LostQoS0         int64 // QoS 0 publishes that were not stored
+	Denied           int64 // publishes below a reserved prefix
+	Dropped          int64 // messages that a subscriber missed by not reading
+}
+
+// Stats returns a snapshot.
+func (b *Broker) Stats() Stats {
+	info, c := b.server.Info.Clone(), b.hook.stats
+	return Stats{
+		Addresses:        b.Addresses(),
+		Clients:          info.ClientsConnected,
+		MessagesReceived: info.MessagesReceived,
+		MessagesSent:     info.MessagesSent,
+		BytesReceived:    info.BytesReceived,
+		BytesSent:        info.BytesSent,
+		Subscriptions:    info.Subscriptions,
+		Retained:         info.Retained,
+		HeldAcks:         c.held.Load(),
+		Refused:          c.refused.Load(),
+		LostQoS0:         c.lost.Load(),
+		Denied:           c.denied.Load(),
+		Dropped:          c.dropped.Load() + info.InflightDropped,
+	}
+}

@@ -1,0 +1,21 @@
+// Package broker is the embedded MQTT server that on-site devices talk to.
+//
+// It owns the listeners, the publish hook and the gate through which every
+// acknowledgement passes.
+//
+// It promises:
+//   - a QoS 1 or 2 publish on a topic that the Sink replicates is
+//     acknowledged only after the Sink said that it is durable;
+//   - PUBACK and PUBREC leave in the order of their PUBLISH packets
+//     (MQTT 3.1.1 and 5, section 4.6), replicated and local ones mixed;
+//   - local subscribers get every message at once: neither the disk nor the
+//     centre is waited for;
+//   - what the Sink refuses is never acknowledged: an MQTT 5 device gets
+//     reason 0x97, a 3.1.1 device no PUBACK for RefusalWait and then a closed
+//     connection.
+//
+// It refuses devices that publish below a reserved prefix, and to listen
+// without authentication on anything but loopback unless told to.
+//
+// The package imports none of ours; what it hands over goes through Sink.
+package broker

@@ -1,0 +1,237 @@
+package broker
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// hook is where the server asks us. Its methods run on the device's read
+// goroutine.
+type hook struct {
+	mqtt.HookBase
+	opt   Options
+	stats *counters
+	stop  chan struct{} // closed when the broker closes
+	gates sync.Map      // client id -> *gate, while it may have publishes that are being stored
+}
+
+// counters are what the hook and the gates count.
+type counters struct {
+	held    atomic.Int64 // acknowledgements that wait
+	refused atomic.Int64 // QoS 1 and 2 publishes that were never acknowledged
+	lost    atomic.Int64 // QoS 0 publishes on a replicated topic that were not stored
+	denied  atomic.Int64 // publishes below a reserved prefix
+	dropped atomic.Int64 // messages to a subscriber that does not read
+}
+
+// refusal is a publish that the sink did not take at once.
+type refusal struct {
+	ack   *ack
+	store Store
+	err   error
+}
+
+var _ mqtt.Hook = (*hook)(nil)
+
+// ID names the hook in the server's log.
+func (h *hook) ID() string { return "outstation" }
+
+// Provides says which of the methods below the server shall call.
+func (h *hook) Provides(b byte) bool {
+	switch b {
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnDisconnect,
+		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped:
+		return true
+	}
+	return false
+}
+
+// OnConnect puts the gate before the device's connection. Publishes of the
+// same client that a former connection left unsettled come first: a QoS 2
+// publish that is sent again must not be acknowledged on the strength of one
+// that is still being stored.
+func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
+	if old, ok := h.gates.Load(cl.ID); ok {
+		g := old.(*gate)
+		g.await(h.opt.RefusalWait, h.stop, func() bool { return g.storing == 0 })
+	}
+	g := newGate(cl.Net.Conn, h.stats)
+	cl.Net.Conn = g
+	h.gates.Store(cl.ID, g)
+	return nil
+}
+
+// OnDisconnect forgets the gate unless something is still being stored.
+func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
+	if g, ok := cl.Net.Conn.(*gate); ok {
+		_ = g.Close() // the server has closed it already, or is about to
+		h.forget(cl.ID, g)
+	}
+}
+
+func (h *hook) forget(id string, g *gate) {
+	g.mu.Lock()
+	idle := g.closed && g.storing == 0
+	g.mu.Unlock()
+	if idle {
+		h.gates.CompareAndDelete(id, g)
+	}
+}
+
+// OnConnectAuthenticate lets everybody in: without users the broker listens
+// on loopback, or where its owner said that anonymous devices are welcome.
+func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+
+// OnACLCheck refuses publishes below the reserved prefixes.
+func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
+	if !write {
+		return true
+	}
+	for _, p := range h.opt.Reserved {
+		if strings.HasPrefix(topic, p) {
+			h.stats.denied.Add(1)
+			return false
+		}
+	}
+	return true
+}
+
+// OnPublish offers a device's publish to the sink. The server then goes on
+// with retaining, acknowledging (into the gate) and local fan-out.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	g, ok := cl.Net.Conn.(*gate)
+	if !ok || h.opt.Sink == nil { // the inline client is the appliance itself
+		return pk, nil
+	}
+	qos := pk.FixedHeader.Qos
+	store := h.opt.Sink(Message{
+		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: qos, Retain: pk.FixedHeader.Retain,
+	})
+	switch {
+	case store == nil && qos > 0:
+		g.expectLocal(pk.PacketID)
+	case store != nil && qos == 0:
+		if err := store(nil); err != nil {
+			h.stats.lost.Add(1)
+		}
+	case store != nil:
+		a := g.expect(pk.PacketID)
+		g.current = a
+		if err := store(h.settler(cl, g, a, pk)); err != nil {
+			g.refused = &refusal{a, store, err}
+		}
+	}
+	return pk, nil
+}
+
+// settler is told when a publish is durable, or that it failed. It does not
+// block.
+func (h *hook) settler(cl *mqtt.Client, g *gate, a *ack, pk packets.Packet) func(error) {
+	return func(err error) {
+		if err == nil {
+			g.resolve(a, false, nil)
+		} else {
+			h.refuse(cl, g, a, pk, err)
+		}
+		h.forget(cl.ID, g)
+	}
+}
+
+// refuse ends a publish without success: with a reason for MQTT 5, by closing
+// the connection for 3.1.1, whose acknowledgements cannot say no. The device
+// may send it again, and must be heard then: a QoS 2 packet id is freed.
+func (h *hook) refuse(cl *mqtt.Client, g *gate, a *ack, pk packets.Packet, err error) {
+	h.stats.refused.Add(1)
+	cl.State.Inflight.Delete(pk.PacketID)
+	if cl.Properties.ProtocolVersion < 5 {
+		_ = g.Close() // before resolve, so that nothing held behind it leaves
+		go cl.Stop(err)
+		g.resolve(a, true, nil)
+		return
+	}
+	g.resolve(a, true, refusalPacket(cl, pk, err))
+}
+
+// refusalPacket is PUBACK or PUBREC with reason 0x97, quota exceeded (MQTT 5,
+// sections 3.4.2.1 and 3.5.2.1).
+func refusalPacket(cl *mqtt.Client, pk packets.Packet, err error) []byte {
+	p := packets.Packet{
+		FixedHeader:     packets.FixedHeader{Type: packets.Puback},
+		ProtocolVersion: 5,
+		PacketID:        pk.PacketID,
+		ReasonCode:      packets.ErrQuotaExceeded.Code,
+	}
+	props := cl.Properties.Props
+	if !props.RequestProblemInfoFlag || props.RequestProblemInfo != 0 {
+		p.Properties.ReasonString = err.Error()
+	}
+	var b bytes.Buffer
+	encode := p.PubackEncode
+	if pk.FixedHeader.Qos == 2 {
+		p.FixedHeader.Type = packets.Pubrec
+		encode = p.PubrecEncode
+	}
+	if encode(&b) != nil { // cannot happen with a reason string below 64 KiB
+		return []byte{p.FixedHeader.Type << 4, 3, byte(pk.PacketID >> 8), byte(pk.PacketID), p.ReasonCode}
+	}
+	return b.Bytes()
+}
+
+// OnPublished runs after local subscribers were served; here a device may be
+// made to wait, and only that device.
+func (h *hook) OnPublished(cl *mqtt.Client, pk packets.Packet) {
+	g, ok := cl.Net.Conn.(*gate)
+	if !ok {
+		return
+	}
+	if r := g.refused; r != nil {
+		g.refused = nil
+		h.settleRefused(cl, g, r, pk)
+	}
+	if a := g.current; a != nil && g.failed(a) {
+		cl.State.Inflight.Delete(pk.PacketID) // the server set it after the failure came in
+	}
+	g.current = nil
+	g.await(time.Duration(1<<62), h.stop, func() bool { return len(g.held) < maxHeld || g.closed })
+}
+
+// settleRefused gives a publish the time in which space may come back; later
+// publishes of the device wait behind it, so that order is kept. An MQTT 5
+// device can be told no, and so waits for less.
+func (h *hook) settleRefused(cl *mqtt.Client, g *gate, r *refusal, pk packets.Packet) {
+	wait := h.opt.RefusalWait
+	if cl.Properties.ProtocolVersion >= 5 {
+		wait = min(wait, refusalWait5)
+	}
+	for deadline := time.Now().Add(wait); time.Now().Before(deadline) && !cl.Closed(); {
+		if h.pause(retryEvery) {
+			break
+		}
+		if r.err = r.store(h.settler(cl, g, r.ack, pk)); r.err == nil {
+			return
+		}
+	}
+	h.refuse(cl, g, r.ack, pk, fmt.Errorf("publish not stored: %w", r.err))
+}
+
+// pause waits for d; true means that the broker is closing.
+func (h *hook) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return false
+	case <-h.stop:
+		return true
+	}
+}
+
+// OnPublishDropped counts what a subscriber that does not read has missed.
+func (h *hook) OnPublishDropped(*mqtt.Client, packets.Packet) { h.stats.dropped.Add(1) }

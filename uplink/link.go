@@ -1,0 +1,332 @@
+package uplink
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// Defaults of LinkOptions.
+const (
+	DefaultWindow     = 256
+	DefaultAckTimeout = 30 * time.Second
+)
+
+// LinkOptions of a Link. Zero values mean the defaults.
+type LinkOptions struct {
+	Centre     Centre
+	ClientID   string
+	Window     int           // publishes that may wait for their PUBACK at once
+	AckTimeout time.Duration // a PUBACK that is later ends the connection
+	Backoff    Backoff
+	Logger     *slog.Logger
+}
+
+// Link carries records from the queue to the centre over one connection at a
+// time. A record is settled only on the PUBACK of the connection generation
+// that sent it; what a lost connection leaves unacknowledged goes out first
+// on the next one, in order.
+type Link struct {
+	opt   LinkOptions
+	queue *Queue
+
+	unacked []Entry // handed out by the queue, not settled; owned by Serve
+
+	mu    sync.Mutex
+	stats LinkStats
+	acks  timings
+	rate  rate
+}
+
+// Link states.
+const (
+	LinkConnecting = "connecting"
+	LinkConnected  = "connected"
+	LinkDown       = "down"
+)
+
+// LinkStats is a snapshot of the link.
+type LinkStats struct {
+	State       string
+	Broker      string // that is connected, or was last
+	Since       time.Time
+	Reason      string // why it is not connected
+	Generation  uint64 // connections that were made
+	Window      int
+	InFlight    int
+	NextAttempt time.Time // while down
+	Delivered   uint64    // PUBACKs since the start
+	// DeliveredPerS is the rate of PUBACKs over the last whole seconds.
+	DeliveredPerS float64
+	PubackP50     time.Duration
+	PubackP99     time.Duration
+}
+
+// NewLink makes a link; it does no I/O.
+func NewLink(q *Queue, opt LinkOptions) *Link {
+	if opt.Window == 0 {
+		opt.Window = DefaultWindow
+	}
+	if opt.AckTimeout == 0 {
+		opt.AckTimeout = DefaultAckTimeout
+	}
+	opt.Centre, opt.Backoff, opt.Logger = linkDefaults(opt.Centre, opt.Backoff, opt.Logger)
+	return &Link{opt: opt, queue: q, stats: LinkStats{State: LinkConnecting, Since: time.Now(), Window: opt.Window}}
+}
+
+func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog.Logger) {
+	if c.KeepAlive == 0 {
+		c.KeepAlive = DefaultKeepAlive
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = DefaultConnectTimeout
+	}
+	if b == (Backoff{}) {
+		b = DefaultBackoff
+	}
+	if log == nil {
+		log = slog.Default()
+	}
+	return c, b, log
+}
+
+// Serve keeps the link up until ctx ends.
+func (l *Link) Serve(ctx context.Context) {
+	l.opt.Backoff.retry(ctx, l.generation, func(wait time.Duration, err error) {
+		l.opt.Logger.Warn("link to the centre is down", "error", err, "retry_in_ms", wait.Milliseconds())
+		l.set(func(s *LinkStats) {
+			s.State, s.Reason, s.InFlight, s.NextAttempt = LinkDown, err.Error(), 0, time.Now().Add(wait)
+		})
+	})
+	l.set(func(s *LinkStats) { s.State, s.Reason = LinkDown, "stopped" })
+}
+
+// Stats returns a snapshot.
+func (l *Link) Stats() LinkStats {
+	l.mu.Lock()
+	s := l.stats
+	l.mu.Unlock()
+	s.Delivered, s.PubackP50, s.PubackP99 = l.acks.read()
+	s.DeliveredPerS = l.rate.perSecond(time.Now())
+	return s
+}
+
+// set changes the stats; Since follows a change of the state.
+func (l *Link) set(change func(*LinkStats)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.stats.State
+	change(&l.stats)
+	if l.stats.State != was {
+		l.stats.Since = time.Now()
+	}
+}
+
+// generation is one connection, from its dial to its loss.
+func (l *Link) generation(ctx context.Context) error {
+	l.set(func(s *LinkStats) { s.State = LinkConnecting }) // the last loss' reason stays until it is mended
+	s, err := l.opt.Centre.connect(ctx, l.opt.ClientID, false, nil)
+	if err != nil {
+		return err
+	}
+	l.opt.Logger.Info("link to the centre is up", "broker", s.broker)
+	l.set(func(st *LinkStats) {
+		st.State, st.Broker, st.Reason = LinkConnected, s.broker, ""
+		st.Generation++
+	})
+	f := newFlights(l, s.client)
+	err = f.run(ctx, s.lost)
+	s.client.Disconnect(250)
+	return err
+}
+
+// flight is a publish that waits for its PUBACK.
+type flight struct {
+	entry Entry
+	token mqtt.Token
+	sent  time.Time
+}
+
+// flights are the publishes of one generation: a sender that fills the window
+// and a collector that settles in order, so that the watermark moves on.
+type flights struct {
+	link   *Link
+	client mqtt.Client
+	slots  chan struct{} // one for each publish in flight
+	sent   chan flight   // in order; never full, since slots bounds it
+	head   *flight       // taken from sent by the collector, unsettled
+
+	mu         sync.Mutex
+	moved      *sync.Cond // publishing or ended changed
+	unsent     []Entry
+	publishing *Entry // the sender is inside paho with it
+	ended      bool   // the sender returned
+	closed     bool   // the sender owns nothing any more
+}
+
+func newFlights(l *Link, c mqtt.Client) *flights {
+	f := &flights{
+		link: l, client: c,
+		slots: make(chan struct{}, l.opt.Window), sent: make(chan flight, l.opt.Window),
+		unsent: l.unacked,
+	}
+	f.moved = sync.NewCond(&f.mu)
+	return f
+}
+
+// run sends and collects until the connection or ctx ends.
+func (f *flights) run(ctx context.Context, lost <-chan error) error {
+	sendCtx, cancel := context.WithCancel(ctx)
+	go f.send(sendCtx) // joined by halt
+	err := f.collect(ctx, lost)
+	cancel()
+	f.halt()
+	f.collectDone()
+	return err
+}
+
+// halt joins the sender. Paho can hold a publish for half a minute after its
+// connection is gone; then what the sender owns is taken away from it, and it
+// ends without touching anything when paho lets go.
+func (f *flights) halt() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for !f.ended && f.publishing == nil {
+		f.moved.Wait()
+	}
+	f.closed = true
+}
+
+// send publishes what a former generation left, then what the queue hands
+// out, while the window has room.
+func (f *flights) send(ctx context.Context) {
+	defer func() {
+		f.mu.Lock()
+		f.ended = true
+		f.moved.Broadcast()
+		f.mu.Unlock()
+	}()
+	for ctx.Err() == nil {
+		for len(f.unsent) > 0 {
+			select {
+			case f.slots <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			if !f.publish() {
+				return
+			}
+		}
+		entries, err := f.link.queue.Next(ctx, f.link.opt.Window)
+		if err != nil && ctx.Err() == nil {
+			f.link.opt.Logger.Error("queue cannot be read", "error", err)
+			sleep(ctx, time.Second)
+		}
+		f.unsent = entries
+	}
+}
+
+// publish sends the next entry; false means that the generation has ended.
+func (f *flights) publish() bool {
+	f.mu.Lock()
+	e := f.unsent[0]
+	f.unsent, f.publishing = f.unsent[1:], &e
+	f.moved.Broadcast()
+	f.mu.Unlock()
+
+	token := f.client.Publish(e.Topic, e.QoS, e.Retain, e.Payload)
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.publishing = nil
+	f.sent <- flight{e, token, time.Now()}
+	f.link.inFlight(len(f.slots))
+	return true
+}
+
+// collect settles publishes in order as their PUBACKs come in.
+func (f *flights) collect(ctx context.Context, lost <-chan error) error {
+	timer := time.NewTimer(f.link.opt.AckTimeout)
+	defer timer.Stop()
+	for {
+		if f.head == nil {
+			select {
+			case next := <-f.sent:
+				f.head = &next
+			case err := <-lost:
+				return fmt.Errorf("connection lost: %w", err)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		timer.Reset(time.Until(f.head.sent.Add(f.link.opt.AckTimeout)))
+		select {
+		case <-f.head.token.Done():
+			if err := f.settleHead(); err != nil {
+				return err
+			}
+		case err := <-lost:
+			return fmt.Errorf("connection lost: %w", err)
+		case <-timer.C:
+			return fmt.Errorf("no PUBACK within %v for seq %d", f.link.opt.AckTimeout, f.head.entry.Seq)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (f *flights) settleHead() error {
+	if err := f.head.token.Error(); err != nil {
+		return fmt.Errorf("publish seq %d: %w", f.head.entry.Seq, err)
+	}
+	f.link.queue.Settle(f.head.entry, Delivered)
+	now := time.Now()
+	f.link.acks.add(now.Sub(f.head.sent))
+	f.link.rate.add(now)
+	f.head = nil
+	<-f.slots
+	f.link.inFlight(len(f.slots))
+	return nil
+}
+
+// collectDone settles what was acknowledged before the connection ended and
+// leaves the rest, in order, for the next generation. The client is still this
+// generation's and has not been torn down, so that a finished token without
+// an error is a PUBACK.
+func (f *flights) collectDone() {
+	var left []Entry
+	keep := func(fl *flight) {
+		select {
+		case <-fl.token.Done():
+			if f.head = fl; f.settleHead() == nil {
+				return
+			}
+		default:
+		}
+		left = append(left, fl.entry)
+	}
+	if f.head != nil {
+		keep(f.head)
+	}
+	for len(f.sent) > 0 {
+		fl := <-f.sent
+		keep(&fl)
+	}
+	if f.publishing != nil {
+		left = append(left, *f.publishing)
+	}
+	f.link.unacked = append(left, f.unsent...)
+}
+
+func (l *Link) inFlight(n int) {
+	l.mu.Lock()
+	l.stats.InFlight = n
+	l.mu.Unlock()
+}

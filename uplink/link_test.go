@@ -1,0 +1,318 @@
+package uplink
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"outstation/uplink/mosquittotest"
+	"outstation/uplink/wire"
+)
+
+var testOrigin = wire.Origin{Region: "reg", Site: "site-1", DeviceID: "dev-1"}
+
+// quickBackoff does not make a test wait.
+var quickBackoff = Backoff{Floor: 20 * time.Millisecond, Ceiling: 100 * time.Millisecond, Stable: time.Hour}
+
+func startMosquitto(t testing.TB, extra string) *mosquittotest.Server {
+	t.Helper()
+	s, err := mosquittotest.New(t.TempDir(), extra)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// watcher is a consumer at the centre with a session that survives the
+// centre's restart.
+type watcher struct {
+	mu   sync.Mutex
+	seen []mqtt.Message
+}
+
+func watch(t testing.TB, s *mosquittotest.Server, filter string) *watcher {
+	t.Helper()
+	w := &watcher{}
+	opts := mqtt.NewClientOptions().AddBroker(s.URL()).SetClientID("watcher").SetCleanSession(false).
+		SetMaxReconnectInterval(100 * time.Millisecond).SetConnectRetryInterval(50 * time.Millisecond).
+		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+			w.mu.Lock()
+			w.seen = append(w.seen, m)
+			w.mu.Unlock()
+		})
+	c := mqtt.NewClient(opts)
+	if tok := c.Connect(); tok.Wait() && tok.Error() != nil {
+		t.Fatal(tok.Error())
+	}
+	if tok := c.Subscribe(filter, 1, nil); tok.Wait() && tok.Error() != nil {
+		t.Fatal(tok.Error())
+	}
+	t.Cleanup(func() { c.Disconnect(10) })
+	return w
+}
+
+// payloads are what was seen, each once, in the order of the first sight.
+func (w *watcher) payloads() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	seen := map[string]bool{}
+	for _, m := range w.seen {
+		if p := string(m.Payload()); !seen[p] {
+			seen[p] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (w *watcher) last() (topic string, payload []byte, retained bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.seen) == 0 {
+		return "", nil, false
+	}
+	m := w.seen[len(w.seen)-1]
+	return m.Topic(), m.Payload(), m.Retained()
+}
+
+func startLink(t testing.TB, q *Queue, opt LinkOptions) *Link {
+	t.Helper()
+	opt.Backoff, opt.Logger = quickBackoff, slog.New(slog.DiscardHandler)
+	if opt.ClientID == "" {
+		opt.ClientID = "dev-1"
+	}
+	l := NewLink(q, opt)
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { l.Serve(ctx) })
+	t.Cleanup(func() { cancel(); done.Wait() })
+	return l
+}
+
+func expectAll(t *testing.T, w *watcher, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d messages at the centre", n), func() bool { return len(w.payloads()) >= n })
+	for i, p := range w.payloads() {
+		if want := fmt.Sprintf("m%d", i); p != want {
+			t.Fatalf("message %d: got %s, expected %s", i, p, want)
+		}
+	}
+}
+
+func TestLinkDeliversInOrderAndEmptiesTheQueue(t *testing.T) {
+	s := startMosquitto(t, "")
+	w := watch(t, s, "t/#")
+	q := openTestQueue(t, Options{})
+	for i := range 1000 {
+		if err := q.Enqueue(testMessage(5, i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}})
+	expectAll(t, w, 1000)
+	eventually(t, "empty queue", func() bool { return q.Depth().Records == 0 })
+	if st := l.Stats(); st.State != LinkConnected || st.Delivered < 1000 || st.Generation != 1 {
+		t.Errorf("stats: %+v", st)
+	}
+}
+
+func TestLinkLosesNothingWhenTheCentreComesAndGoes(t *testing.T) {
+	s := startMosquitto(t, "")
+	w := watch(t, s, "t/#")
+	q := openTestQueue(t, Options{})
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}})
+	const n = 6000
+	var producer sync.WaitGroup
+	producer.Go(func() {
+		for i := range n {
+			for q.Enqueue(testMessage(5, i), nil) != nil {
+				<-q.Room()
+			}
+		}
+	})
+	for round := 1; round <= 3; round++ {
+		eventually(t, "progress", func() bool { return len(w.payloads()) > round*200 })
+		if err := s.Stop(); err != nil { // in order, so that Mosquitto keeps what it acknowledged
+			t.Fatal(err)
+		}
+		eventually(t, "the loss to be seen", func() bool { return l.Stats().State != LinkConnected })
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	producer.Wait()
+	expectAll(t, w, n)
+	if a := q.Ledger()["r5"]; !a.Balanced() || a.Accepted.Records != n {
+		t.Errorf("ledger: %+v", a)
+	}
+}
+
+// silentProxy passes everything to the centre and, while mute, nothing back.
+type silentProxy struct {
+	net.Listener
+	mu   sync.Mutex
+	mute bool
+}
+
+func newSilentProxy(t *testing.T, target string) *silentProxy {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &silentProxy{Listener: ln}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("tcp", target)
+			if err != nil {
+				c.Close()
+				continue
+			}
+			go func() { io.Copy(up, c); up.Close() }()
+			go p.back(c, up)
+		}
+	}()
+	return p
+}
+
+func (p *silentProxy) back(c, up net.Conn) {
+	defer c.Close()
+	b := make([]byte, 4096)
+	for {
+		n, err := up.Read(b)
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		mute := p.mute
+		p.mu.Unlock()
+		if !mute {
+			c.Write(b[:n])
+		}
+	}
+}
+
+func (p *silentProxy) setMute(m bool) {
+	p.mu.Lock()
+	p.mute = m
+	p.mu.Unlock()
+}
+
+func TestNothingIsDeletedWithoutItsPuback(t *testing.T) {
+	s := startMosquitto(t, "")
+	w := watch(t, s, "t/#")
+	p := newSilentProxy(t, s.Address())
+	q := openTestQueue(t, Options{})
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{"tcp://" + p.Addr().String()}}, AckTimeout: 300 * time.Millisecond})
+	eventually(t, "link", func() bool { return l.Stats().State == LinkConnected })
+	p.setMute(true)
+	for i := range 10 {
+		store(t, q, testMessage(5, i))
+	}
+	eventually(t, "the messages at the centre", func() bool { return len(w.payloads()) == 10 })
+	eventually(t, "the silence to end the connection", func() bool { return l.Stats().State != LinkConnected })
+	if got := q.Depth().Records; got != 10 {
+		t.Fatalf("%d records are queued without a PUBACK, expected 10", got)
+	}
+	p.setMute(false)
+	eventually(t, "delivery after the silence", func() bool { return q.Depth().Records == 0 })
+}
+
+func TestLinkSurvivesACentreThatSaysNothing(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // accepts into its backlog, and that is all
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	q := openTestQueue(t, Options{})
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{"tcp://" + ln.Addr().String()}, ConnectTimeout: 200 * time.Millisecond}})
+	eventually(t, "a reason", func() bool { st := l.Stats(); return st.State == LinkDown && st.Reason != "" })
+}
+
+func TestLinkTriesBrokersInOrder(t *testing.T) {
+	s := startMosquitto(t, "")
+	q := openTestQueue(t, Options{})
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{"tcp://127.0.0.1:1", s.URL()}}})
+	eventually(t, "the second broker", func() bool { return l.Stats().Broker == s.URL() })
+}
+
+func TestPresenceSaysWhatIsTrue(t *testing.T) {
+	s := startMosquitto(t, "")
+	w := watch(t, s, testOrigin.CameraStatus("cam-1"))
+	p := newSilentProxy(t, s.Address())
+	pr := NewPresence(PresenceOptions{
+		Centre: Centre{Brokers: []string{"tcp://" + p.Addr().String()}}, Origin: testOrigin, Camera: "cam-1",
+		Backoff: quickBackoff, Logger: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { pr.Serve(ctx) })
+	state := func() wire.Presence {
+		_, b, _ := w.last()
+		m, _ := wire.ParsePresence(b)
+		return m
+	}
+	eventually(t, "online", func() bool { return state().State == wire.Online })
+	first := state()
+	pr.Set(wire.BlindNow, "stalled", time.Now())
+	eventually(t, "blind", func() bool { m := state(); return m.State == wire.BlindNow && m.Reason == "stalled" })
+	if m := state(); m.Session != first.Session || m.CameraID != "cam-1" || m.DeviceID != "dev-1" || m.Since == nil {
+		t.Errorf("got %+v after %+v", m, first)
+	}
+	cancel()
+	done.Wait()
+	eventually(t, "a clean offline", func() bool { m := state(); return m.State == wire.Offline && m.Reason == "stopped" })
+}
+
+func TestWillSaysOfflineWhenTheConnectionDies(t *testing.T) {
+	s := startMosquitto(t, "")
+	w := watch(t, s, testOrigin.Status())
+	pr := NewPresence(PresenceOptions{Centre: Centre{Brokers: []string{s.URL()}}, Origin: testOrigin, Logger: slog.New(slog.DiscardHandler)})
+	sess, err := pr.opt.Centre.connect(context.Background(), "x", true, &willMessage{testOrigin.Status(), mustWill(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The same client id from elsewhere: the centre drops the first
+	// connection without a DISCONNECT, as it does for one that died.
+	other, err := pr.opt.Centre.connect(context.Background(), "x", true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.client.Disconnect(10)
+	<-sess.lost
+	eventually(t, "the will", func() bool { _, b, _ := w.last(); return len(b) > 0 })
+	var m map[string]any
+	_, b, _ := w.last()
+	if err := json.Unmarshal(b, &m); err != nil || m["state"] != "offline" || m["session"] != "s-1" || m["since"] != nil {
+		t.Errorf("will: %s (%v)", b, err)
+	}
+}
+
+func mustWill(t *testing.T) []byte {
+	b, err := wire.Presence{DeviceID: "dev-1", State: wire.Offline, Reason: "connection lost", Session: "s-1"}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

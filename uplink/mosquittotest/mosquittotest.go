@@ -1,0 +1,155 @@
+// Package mosquittotest runs a real Mosquitto on loopback, as the centre of
+// tests and benchmarks.
+package mosquittotest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// startTimeout bounds the start and the stop of the server.
+const startTimeout = 10 * time.Second
+
+// Server is one Mosquitto. It keeps its port and its directory over Stop and
+// Start, so that it can be cut and come back.
+type Server struct {
+	Dir   string // configuration, log and persistence
+	Port  int
+	extra string
+
+	cmd  *exec.Cmd
+	done chan error
+}
+
+// New prepares a server in dir on a free loopback port. extra is appended to
+// its configuration; an extra that has a "listener" line replaces the plain
+// TCP listener.
+func New(dir, extra string) (*Server, error) {
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	return &Server{Dir: dir, Port: port, extra: extra}, nil
+}
+
+// Binary is the path of mosquitto, or an error that says how to get it.
+func Binary() (string, error) {
+	for _, path := range []string{"mosquitto", "/usr/sbin/mosquitto"} {
+		if found, err := exec.LookPath(path); err == nil {
+			return found, nil
+		}
+	}
+	return "", errors.New("mosquitto is not installed; make test installs it")
+}
+
+// Address is host:port.
+func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)) }
+
+// URL is the address as a client of the centre names it.
+func (s *Server) URL() string { return "tcp://" + s.Address() }
+
+// Start runs the server and waits until it listens.
+func (s *Server) Start() error {
+	binary, err := Binary()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(s.Dir, "mosquitto.conf")
+	if err := os.WriteFile(file, s.config(), 0o600); err != nil {
+		return fmt.Errorf("mosquitto: %w", err)
+	}
+	log, err := os.OpenFile(filepath.Join(s.Dir, "mosquitto.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("mosquitto: %w", err)
+	}
+	defer log.Close()
+	s.cmd = exec.Command(binary, "-c", file)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it never outlives a test that is killed
+	if err := s.cmd.Start(); err != nil {
+		return fmt.Errorf("mosquitto: %w", err)
+	}
+	s.done = make(chan error, 1)
+	cmd, done := s.cmd, s.done
+	go func() { done <- cmd.Wait() }()
+	return s.awaitListening()
+}
+
+func (s *Server) config() []byte {
+	var b bytes.Buffer
+	if !bytes.Contains([]byte(s.extra), []byte("listener ")) {
+		fmt.Fprintf(&b, "listener %d 127.0.0.1\nallow_anonymous true\n", s.Port)
+	}
+	fmt.Fprintf(&b, "persistence true\npersistence_location %s/\nmax_queued_messages 0\nuser root\n", s.Dir)
+	b.WriteString(s.extra)
+	return b.Bytes()
+}
+
+func (s *Server) awaitListening() error {
+	for deadline := time.Now().Add(startTimeout); ; {
+		c, err := net.DialTimeout("tcp", s.Address(), time.Second)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case err := <-s.done:
+			log, _ := os.ReadFile(filepath.Join(s.Dir, "mosquitto.log")) // it only explains the error
+			return fmt.Errorf("mosquitto ended: %v: %s", err, log)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("mosquitto does not listen on %s: %w", s.Address(), err), s.Stop())
+		}
+	}
+}
+
+// Stop ends the server in order, writing its persistence. It is safe to call
+// on a server that does not run.
+func (s *Server) Stop() error { return s.end(syscall.SIGTERM) }
+
+// Kill ends the server at once.
+func (s *Server) Kill() error { return s.end(syscall.SIGKILL) }
+
+// Freeze stops the server's process without closing its connections; Thaw
+// lets it go on.
+func (s *Server) Freeze() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw ends a Freeze.
+func (s *Server) Thaw() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
+
+func (s *Server) end(sig os.Signal) error {
+	if s.cmd == nil {
+		return nil
+	}
+	defer func() { s.cmd = nil }()
+	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("mosquitto: %w", err)
+	}
+	select {
+	case <-s.done:
+		return nil
+	case <-time.After(startTimeout):
+		return errors.Join(errors.New("mosquitto does not stop"), s.cmd.Process.Kill())
+	}
+}
+
+// FreePort returns a loopback port that nobody listens on now.
+func FreePort() (int, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("free port: %w", err)
+	}
+	port := ln.Addr().(*net.TCPAddr).Port
+	if err := ln.Close(); err != nil {
+		return 0, fmt.Errorf("free port: %w", err)
+	}
+	return port, nil
+}

@@ -1,0 +1,133 @@
+package uplink
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"outstation/uplink/wire"
+)
+
+// Presence keeps one retained status topic at the centre true: that of the
+// appliance, or of one camera. It has a connection of its own, since a will
+// belongs to one connection.
+type Presence struct {
+	opt   PresenceOptions
+	topic string
+
+	mu      sync.Mutex
+	state   wire.Presence // without a session
+	changed chan struct{}
+	up      bool
+}
+
+// PresenceOptions of a Presence.
+type PresenceOptions struct {
+	Centre  Centre
+	Origin  wire.Origin
+	Camera  string // empty for the appliance itself
+	Backoff Backoff
+	Logger  *slog.Logger
+}
+
+// stopTimeout bounds what a clean stop waits for the centre.
+const stopTimeout = 2 * time.Second
+
+// NewPresence makes a presence that says online; it does no I/O.
+func NewPresence(opt PresenceOptions) *Presence {
+	opt.Centre, opt.Backoff, opt.Logger = linkDefaults(opt.Centre, opt.Backoff, opt.Logger)
+	topic := opt.Origin.Status()
+	if opt.Camera != "" {
+		topic = opt.Origin.CameraStatus(opt.Camera)
+	}
+	p := &Presence{opt: opt, topic: topic, changed: make(chan struct{}, 1)}
+	p.Set(wire.Online, "", time.Now())
+	return p
+}
+
+// Set changes the state (a state of wire.Presence), its reason and the time
+// since which it holds. It returns at once; the newest state is sent.
+func (p *Presence) Set(state, reason string, since time.Time) {
+	at := wire.At(since)
+	p.mu.Lock()
+	p.state = wire.Presence{DeviceID: p.opt.Origin.DeviceID, CameraID: p.opt.Camera, State: state, Reason: reason, Since: &at}
+	p.mu.Unlock()
+	signal(p.changed)
+}
+
+// Up reports whether the presence's connection stands.
+func (p *Presence) Up() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.up
+}
+
+// Serve keeps the presence connected until ctx ends, and then says offline
+// before it disconnects.
+func (p *Presence) Serve(ctx context.Context) {
+	p.opt.Backoff.retry(ctx, p.generation, func(wait time.Duration, err error) {
+		p.opt.Logger.Debug("presence is not connected", "topic", p.topic, "error", err, "retry_in_ms", wait.Milliseconds())
+	})
+}
+
+func (p *Presence) generation(ctx context.Context) error {
+	id := uuid.NewString()
+	will, err := wire.Presence{
+		DeviceID: p.opt.Origin.DeviceID, CameraID: p.opt.Camera,
+		State: wire.Offline, Reason: "connection lost", Session: id,
+	}.Encode()
+	if err != nil {
+		return err
+	}
+	s, err := p.opt.Centre.connect(ctx, p.opt.Origin.PresenceClient(p.opt.Camera), true, &willMessage{p.topic, will})
+	if err != nil {
+		return err
+	}
+	defer s.client.Disconnect(250)
+	p.setUp(true)
+	defer p.setUp(false)
+	for {
+		if err := p.publish(s, id, p.current(), DefaultAckTimeout); err != nil {
+			return err
+		}
+		select {
+		case <-p.changed:
+		case err := <-s.lost:
+			return err
+		case <-ctx.Done():
+			last := p.current()
+			at := wire.At(time.Now())
+			last.State, last.Reason, last.Since = wire.Offline, "stopped", &at
+			return p.publish(s, id, last, stopTimeout)
+		}
+	}
+}
+
+func (p *Presence) publish(s session, id string, m wire.Presence, timeout time.Duration) error {
+	m.Session = id
+	b, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	token := s.client.Publish(p.topic, 1, true, b)
+	if !token.WaitTimeout(timeout) {
+		return fmt.Errorf("no PUBACK on %s within %v", p.topic, timeout)
+	}
+	return token.Error()
+}
+
+func (p *Presence) current() wire.Presence {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
+}
+
+func (p *Presence) setUp(up bool) {
+	p.mu.Lock()
+	p.up = up
+	p.mu.Unlock()
+}

@@ -1,0 +1,365 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func openTestQueue(t testing.TB, opt Options) *Queue {
+	t.Helper()
+	if opt.Dir == "" {
+		opt.Dir = t.TempDir()
+	}
+	opt.Logger = slog.New(slog.DiscardHandler)
+	if opt.MinFreeBytes == 0 {
+		opt.MinFreeBytes = 1
+	}
+	q, err := Open(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return q
+}
+
+func testMessage(lane, i int) Message {
+	return Message{Route: fmt.Sprintf("r%d", lane), Lane: lane, Topic: fmt.Sprintf("t/%d", lane), QoS: 1, Payload: []byte(fmt.Sprintf("m%d", i))}
+}
+
+// store enqueues and waits until the message is durable.
+func store(t testing.TB, q *Queue, m Message) {
+	t.Helper()
+	done := make(chan error, 1)
+	if err := q.Enqueue(m, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func next(t testing.TB, q *Queue, n int) []Entry {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	e, err := q.Next(ctx, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// eventually polls until ok holds.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func TestQueueHandsOutHighestLaneFirstInOrder(t *testing.T) {
+	q := openTestQueue(t, Options{})
+	for i := range 5 {
+		store(t, q, testMessage(3, i))
+		store(t, q, testMessage(8, i))
+	}
+	for _, lane := range []int{8, 3} {
+		for i, e := range next(t, q, 5) {
+			if want := fmt.Sprintf("m%d", i); e.Lane != lane || string(e.Payload) != want {
+				t.Errorf("got lane %d %s, expected lane %d %s", e.Lane, e.Payload, lane, want)
+			}
+		}
+	}
+}
+
+func TestQueueKeepsEveryFieldOverAReopen(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	want := Message{Route: "route/#", Lane: 7, Topic: "a/b/ü", QoS: 1, Retain: true, Payload: []byte{0, 255, 10, 0}, Note: Note{"seq/x", 41}}
+	before := time.Now()
+	store(t, q, want)
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = openTestQueue(t, Options{Dir: dir})
+	e := next(t, q, 1)[0]
+	if e.Route != want.Route || e.Lane != want.Lane || e.Topic != want.Topic || e.QoS != 1 || !e.Retain || !bytes.Equal(e.Payload, want.Payload) {
+		t.Errorf("got %+v, expected %+v", e.Message, want)
+	}
+	if e.Accepted.Before(before) || e.Accepted.After(time.Now()) {
+		t.Errorf("accepted at %v, expected about %v", e.Accepted, before)
+	}
+	if got := q.Note("seq/x"); got != 41 {
+		t.Errorf("note: got %d, expected 41", got)
+	}
+}
+
+func TestQueueForgetsOnlyWhatWasSettled(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	for i := range 10 {
+		store(t, q, testMessage(5, i))
+	}
+	for _, e := range next(t, q, 10) {
+		if e.Seq%2 == 0 { // out of order: the watermark must not pass the odd ones
+			q.Settle(e, Delivered)
+		}
+	}
+	eventually(t, "five settled", func() bool { return q.Depth().Records == 5 })
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = openTestQueue(t, Options{Dir: dir})
+	for i, e := range next(t, q, 10) {
+		if want := uint64(2*i + 1); e.Seq != want {
+			t.Errorf("got seq %d, expected %d", e.Seq, want)
+		}
+	}
+	if a := q.Ledger()["r5"]; a.Delivered.Records != 5 || a.Queued.Records != 5 || !a.Balanced() {
+		t.Errorf("ledger: %+v", a)
+	}
+}
+
+func TestQueueNeverReusesASequenceNumber(t *testing.T) {
+	dir := t.TempDir()
+	var last uint64
+	for round := range 3 {
+		q := openTestQueue(t, Options{Dir: dir})
+		store(t, q, testMessage(5, round))
+		e := next(t, q, 1)[0]
+		if e.Seq <= last {
+			t.Fatalf("round %d: got seq %d, expected more than %d", round, e.Seq, last)
+		}
+		last = e.Seq
+		q.Settle(e, Delivered)
+		eventually(t, "empty", func() bool { return q.Depth().Records == 0 })
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestQueueReadsFromDiskWhatTheTailDropped(t *testing.T) {
+	q := openTestQueue(t, Options{})
+	const n = 40
+	payload := bytes.Repeat([]byte("x"), 200<<10) // 8 MB, four times the tail
+	for i := range n {
+		m := testMessage(5, i)
+		m.Payload = append([]byte(fmt.Sprintf("m%d ", i)), payload...)
+		store(t, q, m)
+	}
+	for i := 0; i < n; {
+		for _, e := range next(t, q, 7) {
+			if want := fmt.Sprintf("m%d ", i); !bytes.HasPrefix(e.Payload, []byte(want)) {
+				t.Fatalf("got %.5s, expected %s", e.Payload, want)
+			}
+			i++
+		}
+	}
+}
+
+func TestQueueRefusesBeyondItsBounds(t *testing.T) {
+	q := openTestQueue(t, Options{MaxBytes: 100})
+	m := testMessage(5, 0)
+	m.Payload = make([]byte, 90)
+	store(t, q, m)
+	if err := q.Enqueue(m, nil); !errors.Is(err, ErrFull) {
+		t.Fatalf("got %v, expected ErrFull", err)
+	}
+	q.Settle(next(t, q, 1)[0], Delivered)
+	eventually(t, "room again", func() bool { return q.Enqueue(m, nil) == nil })
+
+	full := openTestQueue(t, Options{MinFreeBytes: 1 << 62})
+	if err := full.Enqueue(testMessage(5, 0), nil); !errors.Is(err, ErrFull) {
+		t.Errorf("below the disk's floor: got %v, expected ErrFull", err)
+	}
+	for name, bad := range map[string]Message{
+		"lane":  {Route: "r", Topic: "t", Lane: 11},
+		"qos":   {Route: "r", Topic: "t", Lane: 1, QoS: 2},
+		"route": {Topic: "t", Lane: 1},
+		"size":  {Route: "r", Topic: "t", Lane: 1, Payload: make([]byte, MaxMessageBytes)},
+	} {
+		if q.Enqueue(bad, nil) == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestQueueStoresTheLargestMessage(t *testing.T) {
+	q := openTestQueue(t, Options{})
+	m := testMessage(5, 0)
+	m.Payload = make([]byte, MaxMessageBytes-len(m.Topic))
+	for range 3 {
+		store(t, q, m)
+	}
+	for range 3 {
+		e := next(t, q, 1)[0]
+		if len(e.Payload) != len(m.Payload) {
+			t.Fatalf("got %d bytes, expected %d", len(e.Payload), len(m.Payload))
+		}
+		q.Settle(e, Delivered)
+	}
+}
+
+func TestQueueIsOpenOnce(t *testing.T) {
+	dir := t.TempDir()
+	openTestQueue(t, Options{Dir: dir})
+	if _, err := Open(Options{Dir: dir}); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, expected ErrLocked", err)
+	}
+}
+
+func TestQueueQuarantinesAStoreThatDoesNotOpen(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	store(t, q, testMessage(5, 0))
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "store", "MANIFEST"), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	q = openTestQueue(t, Options{Dir: dir})
+	s := q.Stats()
+	if s.Quarantined == "" || s.Quarantines != 1 {
+		t.Errorf("got %q and %d, expected one quarantined store", s.Quarantined, s.Quarantines)
+	}
+	if _, err := os.Stat(filepath.Join(s.Quarantined, "MANIFEST")); err != nil {
+		t.Errorf("the quarantined store is not kept: %v", err)
+	}
+	store(t, q, testMessage(5, 1))
+}
+
+// TestLedgerStaysExact drives random operations with reopening and checks the
+// equation and the store's content after each.
+func TestLedgerStaysExact(t *testing.T) {
+	dir, rnd := t.TempDir(), rand.New(rand.NewPCG(1, 2))
+	q := openTestQueue(t, Options{Dir: dir})
+	var out []Entry
+	accepted := 0
+	for step := range 300 {
+		switch rnd.IntN(10) {
+		default:
+			for range rnd.IntN(20) {
+				store(t, q, testMessage(1+rnd.IntN(10), step))
+				accepted++
+			}
+		case 0, 1, 2:
+			if q.Depth().Records > int64(len(out)) {
+				out = append(out, next(t, q, 1+rnd.IntN(50))...)
+			}
+		case 3, 4, 5:
+			for len(out) > 0 && rnd.IntN(8) > 0 {
+				i := rnd.IntN(len(out))
+				q.Settle(out[i], Outcome(rnd.IntN(2)))
+				out = append(out[:i], out[i+1:]...)
+			}
+		case 6:
+			if err := q.Close(); err != nil {
+				t.Fatal(err)
+			}
+			q, out = openTestQueue(t, Options{Dir: dir}), nil
+			checkLedger(t, q, accepted)
+		}
+	}
+}
+
+func checkLedger(t *testing.T, q *Queue, accepted int) {
+	t.Helper()
+	var total Tally
+	var sum int64
+	for route, a := range q.Ledger() {
+		if !a.Balanced() {
+			t.Fatalf("route %s does not balance: %+v", route, a)
+		}
+		total = total.plus(a.Queued)
+		sum += a.Accepted.Records
+	}
+	if sum != int64(accepted) {
+		t.Fatalf("accepted %d, the ledger says %d", accepted, sum)
+	}
+	if got := q.Depth(); got != total {
+		t.Fatalf("lanes hold %+v, the ledger says %+v", got, total)
+	}
+	var stored int64
+	for lane := MinLane; lane <= MaxLane; lane++ {
+		entries, err := q.scan(lane, q.lanes[lane].watermark, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored += int64(len(entries))
+	}
+	if stored != total.Records {
+		t.Fatalf("the store has %d records after the watermarks, the ledger says %d", stored, total.Records)
+	}
+}
+
+func TestDecodeRecordRefusesDamage(t *testing.T) {
+	whole := encodeRecord(Entry{Message: Message{Route: "r", Topic: "topic", Payload: []byte("p")}, Accepted: time.Unix(1, 2)})
+	for cut := range len(whole) - 1 {
+		if _, err := decodeRecord(1, 1, whole[:cut]); err == nil && cut < len(whole)-1 {
+			t.Errorf("cut at %d of %d: accepted", cut, len(whole))
+		}
+	}
+	whole[0] = 9
+	if _, err := decodeRecord(1, 1, whole); !errors.Is(err, errRecord) {
+		t.Errorf("unknown format: got %v", err)
+	}
+}
+
+func FuzzDecodeRecord(f *testing.F) {
+	f.Add(encodeRecord(Entry{Message: Message{Route: "r", Topic: "t", Payload: []byte("p")}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if e, err := decodeRecord(1, 1, b); err == nil && len(e.Payload) > len(b) {
+			t.Errorf("payload of %d bytes from %d", len(e.Payload), len(b))
+		}
+	})
+}
+
+func BenchmarkEnqueueDurable(b *testing.B) {
+	q := openTestQueue(b, Options{})
+	m := testMessage(5, 0)
+	m.Payload = make([]byte, 256)
+	slots := make(chan struct{}, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		slots <- struct{}{}
+		for q.Enqueue(m, func(error) { <-slots }) != nil {
+			<-q.Room()
+		}
+	}
+}
+
+func BenchmarkDrain(b *testing.B) {
+	q := openTestQueue(b, Options{})
+	m := testMessage(5, 0)
+	m.Payload = make([]byte, 256)
+	for range b.N {
+		for q.Enqueue(m, nil) != nil {
+			<-q.Room()
+		}
+	}
+	store(b, q, m)
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		for _, e := range next(b, q, 256) {
+			q.Settle(e, Delivered)
+			n++
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package uplink
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+// QueueStats is a snapshot of the queue.
+type QueueStats struct {
+	Queued       Tally
+	Pending      int // records that wait for their commit
+	MaxBytes     int64
+	OldestAt     time.Time // acceptance of the oldest queued record that is known, or zero
+	FreeDisk     uint64    // bytes
+	MinFreeDisk  uint64    // bytes
+	Refusing     error     // why nothing is accepted now, or nil
+	Failing      error     // why the last commit failed, or nil
+	Quarantined  string    // where a damaged store was moved at this start, or ""
+	Quarantines  int       // damaged stores that are kept
+	Commits      uint64    // synced transactions since the start
+	CommitP50    time.Duration
+	CommitP99    time.Duration
+	StoreBytes   int64 // Badger's files
+	LaneQueued   [MaxLane + 1]Tally
+	LastSequence uint64
+}
+
+// Depth returns what is queued.
+func (q *Queue) Depth() Tally {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.queued()
+}
+
+// Ledger returns a copy of every route's account.
+func (q *Queue) Ledger() Ledger {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ledger.clone()
+}
+
+// Stats returns a snapshot.
+func (q *Queue) Stats() QueueStats {
+	lsm, vlog := q.db.Size()
+	kept, _ := quarantines(q.opt.Dir) // the pattern is a constant
+	q.mu.Lock()
+	s := QueueStats{
+		Queued: q.queued(), Pending: len(q.pending), MaxBytes: q.opt.MaxBytes,
+		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: q.lowDisk, Failing: q.failing,
+		Quarantined: q.quarantined, Quarantines: len(kept), StoreBytes: lsm + vlog, LastSequence: q.seq,
+	}
+	for i := range q.lanes {
+		s.LaneQueued[i] = q.lanes[i].queued
+	}
+	q.mu.Unlock()
+	s.OldestAt = q.oldest()
+	s.Commits, s.CommitP50, s.CommitP99 = q.timings.read()
+	return s
+}
+
+// oldest is the acceptance of the oldest queued record over all lanes.
+func (q *Queue) oldest() time.Time {
+	var oldest time.Time
+	for i := MinLane; i <= MaxLane; i++ {
+		q.mu.Lock()
+		mark := q.lanes[i].laneMark
+		q.mu.Unlock()
+		if mark.queued.Records == 0 {
+			continue
+		}
+		entries, err := q.scan(i, mark.watermark, 1)
+		if err != nil || len(entries) == 0 {
+			continue
+		}
+		if at := entries[0].Accepted; oldest.IsZero() || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest
+}
+
+// timings counts durations and keeps the newest.
+type timings struct {
+	mu    sync.Mutex
+	ring  [512]time.Duration
+	count uint64
+}
+
+func (t *timings) add(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ring[t.count%uint64(len(t.ring))] = d
+	t.count++
+}
+
+// read returns how many were added and the quantiles of the newest.
+func (t *timings) read() (count uint64, p50, p99 time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := min(t.count, uint64(len(t.ring)))
+	if n == 0 {
+		return 0, 0, 0
+	}
+	sorted := slices.Clone(t.ring[:n])
+	slices.Sort(sorted)
+	at := func(p float64) time.Duration { return sorted[int(math.Ceil(p*float64(n)))-1] }
+	return t.count, at(0.50), at(0.99)
+}
+
+// rateSeconds is how many whole seconds a rate looks back.
+const rateSeconds = 5
+
+// rate counts events by the second.
+type rate struct {
+	mu     sync.Mutex
+	second [rateSeconds + 1]int64 // Unix time of each bucket
+	count  [rateSeconds + 1]int
+}
+
+func (r *rate) add(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := now.Unix()
+	i := at % int64(len(r.second))
+	if r.second[i] != at {
+		r.second[i], r.count[i] = at, 0
+	}
+	r.count[i]++
+}
+
+// perSecond is the mean over the last whole seconds before now.
+func (r *rate) perSecond(now time.Time) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sum := 0
+	for i, at := range r.second {
+		if age := now.Unix() - at; age >= 1 && age <= rateSeconds {
+			sum += r.count[i]
+		}
+	}
+	return float64(sum) / rateSeconds
+}

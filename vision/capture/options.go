@@ -1,0 +1,125 @@
+//go:build !novision
+
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"outstation/vision"
+)
+
+// Defaults of Options.
+const (
+	DefaultOpenTimeout = 5 * time.Second
+	DefaultReadTimeout = 10 * time.Second
+)
+
+// Options says what to read.
+type Options struct {
+	// URL is a path or file:// address of a recording, rtsp:// or rtsps://,
+	// v4l2:///dev/videoN, or gst: followed by a GStreamer pipeline that ends in
+	// an appsink.
+	URL string
+
+	// Loop starts a recording again at its end. Files only.
+	Loop bool
+
+	// Paced delivers a recording at its own rate instead of as fast as it is
+	// read. Files only; live sources pace themselves.
+	Paced bool
+
+	// OpenTimeout and ReadTimeout bound RTSP's blocking calls, in FFmpeg. Zero
+	// means the default. Other kinds have no time-outs: the Pipeline's
+	// stall_after is what notices them.
+	OpenTimeout time.Duration
+	ReadTimeout time.Duration
+}
+
+// Factory checks the options and returns a function that makes sources. It
+// does no I/O: a camera that is absent is an error of Source.Open.
+func Factory(o Options) (func() vision.Source, error) {
+	t, err := parse(o)
+	if err != nil {
+		return nil, fmt.Errorf("capture: source %q: %w", Redact(o.URL), err)
+	}
+	return func() vision.Source { return newSource(t) }, nil
+}
+
+// target is a checked address.
+type target struct {
+	Options
+	kind   string
+	name   string // the address without its password, for errors
+	uri    string // what OpenCV is given
+	device int    // N of /dev/videoN
+}
+
+func parse(o Options) (target, error) {
+	t := target{Options: o, kind: vision.Kind(o.URL), name: Redact(o.URL), uri: o.URL}
+	if o.OpenTimeout < 0 || o.ReadTimeout < 0 {
+		return t, fmt.Errorf("time-outs %v and %v: want 0 or more", o.OpenTimeout, o.ReadTimeout)
+	}
+	if t.OpenTimeout == 0 {
+		t.OpenTimeout = DefaultOpenTimeout
+	}
+	if t.ReadTimeout == 0 {
+		t.ReadTimeout = DefaultReadTimeout
+	}
+	if (o.Loop || o.Paced) && t.kind != vision.KindFile {
+		t.Loop, t.Paced = false, false
+	}
+	var err error
+	switch t.kind {
+	case vision.KindFile:
+		t.uri = strings.TrimPrefix(o.URL, "file://")
+	case vision.KindRTSP:
+		err = checkHost(o.URL)
+	case vision.KindV4L2:
+		t.device, err = deviceNumber(o.URL)
+	case vision.KindGst:
+		t.uri = strings.TrimSpace(strings.TrimPrefix(o.URL, "gst:"))
+		if !strings.Contains(t.uri, "appsink") {
+			err = errors.New("the pipeline must end in an appsink")
+		}
+	default:
+		err = errors.New("want a file, rtsp://, v4l2:///dev/videoN or gst:PIPELINE")
+	}
+	return t, err
+}
+
+// checkHost makes sure that an RTSP address names a host.
+func checkHost(address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return errors.New("not a valid address") // url.Error repeats the password
+	}
+	if u.Host == "" {
+		return errors.New("no host")
+	}
+	return nil
+}
+
+// deviceNumber returns N of v4l2:///dev/videoN.
+func deviceNumber(address string) (int, error) {
+	digits, found := strings.CutPrefix(address, "v4l2:///dev/video")
+	n, err := strconv.Atoi(digits)
+	if !found || err != nil || n < 0 {
+		return 0, errors.New("want v4l2:///dev/videoN")
+	}
+	return n, nil
+}
+
+// password matches user, password and the @ after them in any address, also in
+// one that is invalid or within a GStreamer pipeline.
+var password = regexp.MustCompile(`://([^:/@\s]*):[^/\s]*@`)
+
+// Redact replaces the passwords in an address by xxxxx.
+func Redact(address string) string {
+	return password.ReplaceAllString(address, "://$1:xxxxx@")
+}

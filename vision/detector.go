@@ -1,0 +1,68 @@
+package vision
+
+import (
+	"context"
+	"time"
+)
+
+// Box is a rectangle in pixels of the original frame, X and Y its top-left
+// corner. W and H are positive, and the box lies within the frame.
+type Box struct{ X, Y, W, H float64 }
+
+// Detection is one object that a model found.
+type Detection struct {
+	Class      string
+	Confidence float64 // in [0, 1]
+	Box        Box
+}
+
+// Timing is where the time of one inspected frame went.
+type Timing struct {
+	Preprocess  time.Duration // letterbox and tensor
+	Run         time.Duration // the model alone
+	Postprocess time.Duration // decode and NMS
+}
+
+// Refusal says why an execution provider that the configuration asked for is
+// not the one that runs.
+type Refusal struct {
+	Provider string
+	Reason   string
+}
+
+// DetectorInfo describes a detector. It does not change during its life.
+type DetectorInfo struct {
+	Model       string
+	Provider    string    // the execution provider of the session
+	Refused     []Refusal // those before it in the configured order
+	InputWidth  int       // pixels
+	InputHeight int       // pixels
+}
+
+// Detector finds objects in frames. One goroutine uses it at a time.
+type Detector interface {
+	// Detect inspects one frame. It does not close the frame. The detections
+	// are the detector's own memory and valid until the next Detect. An error
+	// concerns this frame only; the detector stays usable.
+	Detect(Frame) ([]Detection, Timing, error)
+
+	// Info is safe for concurrent use.
+	Info() DetectorInfo
+
+	// Close frees the model. It is never called during Detect.
+	Close() error
+}
+
+// OpenDetector loads a model. It may take minutes (an engine build) and should
+// give up when ctx ends. The Pipeline calls it again, with back-off, after an
+// error, and owns the detector that it returns.
+type OpenDetector func(ctx context.Context) (Detector, error)
+
+// clip limits a box given by its corners to a w×h frame. ok is false when
+// nothing of it is left, or a corner is not a number.
+func clip(x0, y0, x1, y1 float64, w, h int) (b Box, ok bool) {
+	x0, x1 = max(x0, 0), min(x1, float64(w))
+	y0, y1 = max(y0, 0), min(y1, float64(h))
+	b = Box{X: x0, Y: y0, W: x1 - x0, H: y1 - y0}
+	return b, b.W > 0 && b.H > 0
+}

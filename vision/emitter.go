@@ -1,0 +1,68 @@
+package vision
+
+import "context"
+
+// emitter stands between the detectors and Sink.
+type emitter struct {
+	buffer chan emission
+	sink   Sink
+}
+
+// emission is an event and the camera that accounts for it.
+type emission struct {
+	event  Event
+	camera *camera
+}
+
+// offer queues an event if there is room, and counts it either way.
+func (e *emitter) offer(m emission) {
+	select {
+	case e.buffer <- m:
+		m.camera.countEvent(true)
+	default:
+		m.camera.countEvent(false)
+	}
+}
+
+// wait queues an event and waits for room until ctx ends.
+func (e *emitter) wait(ctx context.Context, m emission) {
+	select {
+	case e.buffer <- m:
+		m.camera.countEvent(true)
+	case <-ctx.Done():
+		e.offer(m)
+	}
+}
+
+// run calls Sink until stop is closed and the buffer is empty.
+func (e *emitter) run(stop <-chan struct{}) {
+	for {
+		select {
+		case m := <-e.buffer:
+			e.sink(m.event)
+			continue
+		default:
+		}
+		select {
+		case m := <-e.buffer:
+			e.sink(m.event)
+		case <-stop:
+			if len(e.buffer) == 0 {
+				return
+			}
+		}
+	}
+}
+
+// discard empties the buffer and counts what was in it as dropped. It is for
+// events whose Sink did not return in time.
+func (e *emitter) discard() {
+	for {
+		select {
+		case m := <-e.buffer:
+			m.camera.uncountEvent()
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,18 @@
+package vision
+
+import "time"
+
+// Event is the result of inspecting one frame. It owns its Detections.
+type Event struct {
+	Camera      string
+	CapturedAt  time.Time // the frame's arrival
+	InferredAt  time.Time // the end of the model's run
+	Model       string
+	Detections  []Detection // empty only for a camera with EveryFrame
+	FrameWidth  int         // pixels
+	FrameHeight int         // pixels
+}
+
+// Sink consumes events. It is called by one goroutine, in the order in which
+// frames were inspected, and may block: only that goroutine waits for it.
+type Sink func(Event)

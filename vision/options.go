@@ -1,0 +1,160 @@
+package vision
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Defaults of Options and CameraOptions.
+const (
+	DefaultEventBuffer     = 256
+	DefaultShutdownTimeout = 3 * time.Second
+	DefaultStallAfter      = 10 * time.Second
+)
+
+// Options configures a Pipeline.
+type Options struct {
+	Cameras []CameraOptions
+	Models  []ModelOptions
+
+	// Sink receives the events. Nil discards them (they are still counted).
+	Sink Sink
+
+	// OnState is called after a camera's state changed, one call at a time,
+	// outside every lock. A slow OnState sees the latest state and may miss
+	// ones in between; it never sees them out of order. Nil is allowed.
+	OnState func(CameraState)
+
+	// EventBuffer is how many events may wait for Sink; the next is dropped
+	// and counted. 0 means DefaultEventBuffer.
+	EventBuffer int
+
+	// Backoff is how long to wait before attempt n (from 0) to reopen a source
+	// or a model. Nil means Backoff.
+	Backoff func(attempt int) time.Duration
+
+	// ShutdownTimeout bounds how long Serve waits for goroutines that are
+	// blocked in a source, a model or Sink. 0 means DefaultShutdownTimeout.
+	ShutdownTimeout time.Duration
+
+	// Logger is where changes of state are written. Nil discards them.
+	Logger *slog.Logger
+}
+
+// CameraOptions configures one camera.
+type CameraOptions struct {
+	ID        string
+	Kind      string        // of the source, for Stats; see Kind
+	NewSource func() Source // called for each connection; does no I/O
+	Model     string        // a name in Options.Models; "" counts frames and inspects none
+
+	// FPS is the most frames inspected a second; frames that arrive sooner are
+	// counted as throttled. 0 inspects every frame that the detector can take.
+	FPS float64
+
+	// EveryFrame makes an event of every inspected frame, also without detections.
+	EveryFrame bool
+
+	// Lossless makes the reader wait until the detector is done with a frame
+	// and its event has a place in the buffer, so that nothing is dropped. It
+	// is for recordings; a live camera would fall behind. It excludes FPS.
+	Lossless bool
+
+	// StallAfter is how long a connected camera may be silent, or its frames
+	// uninspected, before its state is Blind. 0 means DefaultStallAfter.
+	StallAfter time.Duration
+}
+
+// ModelOptions configures one model.
+type ModelOptions struct {
+	Name string
+	Open OpenDetector
+}
+
+// Backoff is the default wait before attempt n, counted from 0, to reopen a
+// camera: 1 s five times, 5 s five times, 10 s ten times, then 60 s.
+func Backoff(attempt int) time.Duration {
+	switch {
+	case attempt < 5:
+		return time.Second
+	case attempt < 10:
+		return 5 * time.Second
+	case attempt < 20:
+		return 10 * time.Second
+	}
+	return time.Minute
+}
+
+// withDefaults fills in what was left zero.
+func (o Options) withDefaults() Options {
+	if o.Sink == nil {
+		o.Sink = func(Event) {}
+	}
+	if o.OnState == nil {
+		o.OnState = func(CameraState) {}
+	}
+	if o.EventBuffer == 0 {
+		o.EventBuffer = DefaultEventBuffer
+	}
+	if o.Backoff == nil {
+		o.Backoff = Backoff
+	}
+	if o.ShutdownTimeout == 0 {
+		o.ShutdownTimeout = DefaultShutdownTimeout
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// validate reports every impossible option at once.
+func (o Options) validate() error {
+	var errs []error
+	models := map[string]bool{}
+	for i, m := range o.Models {
+		switch {
+		case m.Name == "" || m.Open == nil:
+			errs = append(errs, fmt.Errorf("model %d (%q): a name and Open are required", i, m.Name))
+		case models[m.Name]:
+			errs = append(errs, fmt.Errorf("model %q is configured twice", m.Name))
+		}
+		models[m.Name] = true
+	}
+	ids := map[string]bool{}
+	for i, c := range o.Cameras {
+		if ids[c.ID] {
+			errs = append(errs, fmt.Errorf("camera %q is configured twice", c.ID))
+		}
+		ids[c.ID] = true
+		if err := c.validate(models); err != nil {
+			errs = append(errs, fmt.Errorf("camera %d (%q): %w", i, c.ID, err))
+		}
+	}
+	if o.EventBuffer < 0 || o.ShutdownTimeout < 0 {
+		errs = append(errs, fmt.Errorf("event buffer %d and shutdown timeout %v: want 0 or more", o.EventBuffer, o.ShutdownTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+func (c CameraOptions) validate(models map[string]bool) error {
+	var errs []error
+	if c.ID == "" || c.NewSource == nil {
+		errs = append(errs, errors.New("an id and NewSource are required"))
+	}
+	if c.Model != "" && !models[c.Model] {
+		errs = append(errs, fmt.Errorf("model %q is not configured", c.Model))
+	}
+	if !(c.FPS >= 0 && c.FPS <= 1000) {
+		errs = append(errs, fmt.Errorf("fps %v: want 0 to 1000", c.FPS))
+	}
+	if c.Lossless && c.FPS != 0 {
+		errs = append(errs, fmt.Errorf("lossless and fps %v exclude each other", c.FPS))
+	}
+	if c.StallAfter < 0 {
+		errs = append(errs, fmt.Errorf("stall_after %v: want 0 or more", c.StallAfter))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,123 @@
+package vision
+
+import (
+	"slices"
+	"time"
+)
+
+// Stats is a snapshot of a Pipeline, cameras and models in configured order.
+type Stats struct {
+	Cameras            []CameraStats
+	Models             []ModelStats
+	EventsWaiting      int // in the buffer before Sink
+	EventBuffer        int // its capacity
+	AbandonedReaders   int // still blocked in a source when shutdown ended
+	AbandonedDetectors int // still blocked in a model when shutdown ended
+}
+
+// CameraStats is one camera. Counters start with the process. Once nothing is
+// in flight, for a camera with a model,
+// Frames = Inspected + Dropped + Throttled + DetectorErrors.
+type CameraStats struct {
+	ID, Kind, Model string
+	State           State
+	Reason, Detail  string
+	Since           time.Time
+
+	Width, Height int     // pixels of the last frame; 0 before the first
+	FPS           float64 // frames a second that arrive, over the last 32
+
+	Frames         uint64 // that arrived
+	Inspected      uint64 // that the model has finished
+	Dropped        uint64 // that a newer one replaced, or that shutdown overtook
+	Throttled      uint64 // that arrived sooner than FPS allows
+	Events         uint64 // handed to the buffer before Sink
+	EventsDropped  uint64 // that found that buffer full, or were in it when shutdown ended
+	DetectorErrors uint64
+	Reconnects     uint64 // connections tried after the first
+	LastFrame      time.Time
+}
+
+// ModelStats is one model.
+type ModelStats struct {
+	Name        string
+	Ready       bool   // loaded
+	Error       string // of the last attempt to load it
+	Provider    string
+	Refused     []Refusal
+	InputWidth  int
+	InputHeight int
+	Inferences  uint64
+	Preprocess  Quantiles
+	Run         Quantiles
+	Postprocess Quantiles
+}
+
+// Quantiles of the last 512 durations; zero when there are none.
+type Quantiles struct{ P50, P99 time.Duration }
+
+// samples is a ring of the latest durations.
+type samples struct {
+	ring [512]time.Duration
+	n    int
+}
+
+func (s *samples) add(d time.Duration) {
+	s.ring[s.n%len(s.ring)] = d
+	s.n++
+}
+
+func (s *samples) quantiles() Quantiles {
+	n := min(s.n, len(s.ring))
+	if n == 0 {
+		return Quantiles{}
+	}
+	sorted := slices.Clone(s.ring[:n])
+	slices.Sort(sorted)
+	return Quantiles{P50: sorted[(n-1)/2], P99: sorted[(n-1)*99/100]}
+}
+
+// rate measures frames a second over its last arrivals.
+type rate struct {
+	ring [32]time.Time
+	n    int
+}
+
+func (r *rate) add(t time.Time) {
+	r.ring[r.n%len(r.ring)] = t
+	r.n++
+}
+
+// fps is 0 when there are fewer than two arrivals, or when the silence since
+// the last one is longer than all of them took together and than two seconds.
+func (r *rate) fps(now time.Time) float64 {
+	n := min(r.n, len(r.ring))
+	if n < 2 {
+		return 0
+	}
+	newest := r.ring[(r.n-1)%len(r.ring)]
+	span := newest.Sub(r.ring[(r.n-n)%len(r.ring)])
+	if silence := now.Sub(newest); span <= 0 || silence > max(span, 2*time.Second) {
+		return 0
+	}
+	return float64(n-1) / span.Seconds()
+}
+
+// Stats returns a snapshot. It is safe for concurrent use and never waits for
+// a source, a model or Sink.
+func (p *Pipeline) Stats() Stats {
+	now := time.Now()
+	s := Stats{
+		EventsWaiting:      len(p.emitter.buffer),
+		EventBuffer:        cap(p.emitter.buffer),
+		AbandonedReaders:   int(p.abandonedReaders.Load()),
+		AbandonedDetectors: int(p.abandonedDetectors.Load()),
+	}
+	for _, c := range p.cameras {
+		s.Cameras = append(s.Cameras, c.snapshot(now))
+	}
+	for _, w := range p.workers {
+		s.Models = append(s.Models, w.snapshot())
+	}
+	return s
+}

@@ -1,0 +1,34 @@
+package vision
+
+import "time"
+
+// throttle limits how often frames are inspected. Due times advance by whole
+// intervals, so that 25 frames a second throttled to 10 give 10 and not 8.3.
+type throttle struct {
+	interval time.Duration // 0 allows everything
+	due      time.Time
+}
+
+func newThrottle(fps float64) throttle {
+	if fps <= 0 {
+		return throttle{}
+	}
+	return throttle{interval: time.Duration(float64(time.Second) / fps)}
+}
+
+// allow reports whether a frame that arrived at t may be inspected. A quarter
+// of an interval is forgiven, so that a camera whose own rate is the target
+// does not lose frames to jitter.
+func (t *throttle) allow(at time.Time) bool {
+	if t.interval == 0 {
+		return true
+	}
+	if at.Add(t.interval / 4).Before(t.due) {
+		return false
+	}
+	t.due = t.due.Add(t.interval)
+	if t.due.Before(at) {
+		t.due = at.Add(t.interval)
+	}
+	return true
+}

@@ -1,0 +1,97 @@
+package web
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+var noon = time.Date(2025, 3, 4, 12, 0, 0, 0, time.UTC)
+
+// line is an appliance in the middle of an outage of the demonstration, with something to say in every field.
+func line() Snapshot {
+	return Snapshot{
+		DeviceID: "press-7", Region: "jawa-barat", Site: "site-12", Version: "0.1.0",
+		StartedAt: noon.Add(-26*time.Hour - 5*time.Minute), Now: noon, UptimeS: 93900,
+		Health: Health{
+			State: Degraded, FirstCause: "Camera cam-south-1 is offline: no route to host.",
+			Checks: []Check{
+				{Name: "cameras", State: Degraded, Detail: "1 of 2 online", Since: noon.Add(-4 * time.Minute), Checks: []Check{
+					{Name: "cam-north-3", State: Healthy, Since: noon.Add(-2 * time.Hour)},
+					{Name: "cam-south-1", State: Unhealthy, Detail: "no route to host", Since: noon.Add(-4 * time.Minute)},
+				}},
+				{Name: "broker", State: Healthy, Detail: "14 clients", Since: noon.Add(-26 * time.Hour)},
+				{Name: "queue", State: Healthy, Detail: "2 % full", Since: noon.Add(-26 * time.Hour)},
+				{Name: "uplink", State: Degraded, Detail: "dial tcp 127.0.0.1:1884: connection refused", Since: noon.Add(-12 * time.Second)},
+			},
+		},
+		Cameras: []Camera{
+			{ID: "cam-north-3", Source: "rtsp://10.0.0.7/stream1", Model: "yolox-nano", State: CameraOnline,
+				Since: noon.Add(-2 * time.Hour), Width: 1920, Height: 1080, FPS: 9.97, FPSTarget: 10, Frames: 936204,
+				Inspected: 935790, Dropped: 414, Throttled: 1404306, Events: 48211, EventsDropped: 3, DetectorErrors: 2,
+				Reconnects: 1, LastFrameAt: noon.Add(-time.Second)},
+			{ID: "cam-south-1", Source: "rtsp://10.0.0.8/stream1", Model: "yolox-nano", State: CameraOffline,
+				Reason: "no route to host", Since: noon.Add(-4 * time.Minute), FPSTarget: 10, Frames: 931004,
+				Inspected: 930590, Dropped: 399, Events: 20311, Reconnects: 17, LastFrameAt: noon.Add(-4 * time.Minute)},
+		},
+		Detectors: []Detector{{Model: "yolox-nano", Provider: "cpu", Inferences: 1866380, PreprocessMS: 0.67, RunMS: 20.13,
+			PostprocessMS: 0.1, Refused: []ProviderRefusal{{"tensorrt", "the library has no TensorRT provider"},
+				{"cuda", "libcudart.so.12: cannot open shared object file"}}}},
+		Broker: Broker{Listeners: []Listener{{"tcp", "127.0.0.1:1883"}}, Clients: 14, Subscriptions: 23, Retained: 31,
+			MessagesReceived: 5120448, MessagesSent: 6200417, MessagesDropped: 12, BytesReceived: 1310834688,
+			BytesSent: 1587306752, HeldAcks: 7, Refused: 1},
+		Queue: Queue{Records: 3120, Bytes: 21 << 20, MaxBytes: 1 << 30, OldestAt: noon.Add(-12 * time.Second),
+			FsyncP50MS: 3.4, FsyncP99MS: 11.8, Commits: 403112, Quarantined: 1},
+		Ledger: []RouteLedger{
+			{Route: "detection", Accepted: Amount{68522, 27408800}, Delivered: Amount{66000, 26400000},
+				Queued: Amount{2500, 1000000}, Dead: Amount{2, 800}, Expired: Amount{20, 8000}},
+			{Route: "sensors/#", Accepted: Amount{5120448, 1310834688}, Delivered: Amount{5100000, 1305600000},
+				Queued: Amount{620, 158720}, Dead: Amount{1, 256}, Expired: Amount{2, 512}, Evicted: Amount{19000, 4864000},
+				Coalesced: Amount{800, 204800}, Purged: Amount{5, 1280}, Quarantined: Amount{20, 5120}},
+		},
+		Uplink: Uplink{State: UplinkDown, Broker: "tcp://127.0.0.1:1884", Since: noon.Add(-12 * time.Second),
+			Reason: "dial tcp 127.0.0.1:1884: connection refused", InFlight: 3, Window: 64, Reconnects: 5,
+			NextAttemptAt: noon.Add(4 * time.Second), DeliveredPerS: 41.5, PubackP50MS: 8.2},
+		Centre: Centre{Demo: true, Address: "127.0.0.1:1884", Messages: 5166003, OutageUntil: noon.Add(18 * time.Second)},
+	}
+}
+
+// serverOf returns a server of a snapshot that has a stand-in centre to cut.
+func serverOf(s Snapshot) *Server {
+	return New(Options{
+		Listen:     "press-7.local:8080",
+		Snapshot:   func() Snapshot { return s },
+		DemoOutage: func(time.Duration) error { return nil },
+	})
+}
+
+// answer is what a request got.
+type answer struct {
+	code   int
+	header http.Header
+	body   string
+}
+
+// ask sends a request to the handler; header holds names and values in turn.
+func ask(t *testing.T, s *Server, method, target, body string, header ...string) answer {
+	t.Helper()
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.Host = "localhost:8080"
+	for i := 0; i+1 < len(header); i += 2 {
+		if header[i] == "Host" {
+			r.Host = header[i+1]
+			continue
+		}
+		r.Header.Add(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.http.Handler.ServeHTTP(w, r)
+	got, err := io.ReadAll(w.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{w.Code, w.Header(), string(got)}
+}

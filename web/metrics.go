@@ -1,0 +1,90 @@
+package web
+
+func (k sink) identity(s Snapshot) {
+	k.gauge("info", "The appliance; always 1.", 1,
+		"device_id", s.DeviceID, "region", s.Region, "site", s.Site, "version", s.Version)
+	k.time("start_timestamp_seconds", "When the appliance started, in Unix time.", s.StartedAt)
+	k.states("health_state", "Whether the appliance is in this state of health.", string(s.Health.State),
+		[]string{string(Healthy), string(Degraded), string(Unhealthy)})
+}
+
+func (k sink) cameras(cameras []Camera) {
+	states := []string{string(CameraOnline), string(CameraDegraded), string(CameraBlind), string(CameraOffline)}
+	for _, c := range cameras {
+		l := []string{"camera", c.ID}
+		k.states("camera_state", "Whether the camera is in this state.", string(c.State), states, l...)
+		k.gauge("camera_frames_per_second", "Frames a second that arrive.", c.FPS, l...)
+		k.gauge("camera_target_frames_per_second", "Frames a second to inspect, 0 for all.", c.FPSTarget, l...)
+		k.counter("camera_frames_total", "Frames that arrived.", c.Frames, l...)
+		k.counter("camera_inspected_total", "Frames that the detector inspected.", c.Inspected, l...)
+		k.counter("camera_dropped_total", "Frames replaced by a newer one before inspection.", c.Dropped, l...)
+		k.counter("camera_throttled_total", "Frames above the target rate.", c.Throttled, l...)
+		k.counter("camera_events_total", "Events made of frames.", c.Events, l...)
+		k.counter("camera_events_dropped_total", "Events that could not be handed on.", c.EventsDropped, l...)
+		k.counter("camera_detector_errors_total", "Frames that the detector failed on.", c.DetectorErrors, l...)
+		k.counter("camera_reconnects_total", "Times that the source was opened again.", c.Reconnects, l...)
+		k.time("camera_last_frame_timestamp_seconds", "When the last frame arrived, in Unix time.", c.LastFrameAt, l...)
+	}
+}
+
+func (k sink) detectors(detectors []Detector) {
+	const help = "Mean time that a recent frame took in this stage."
+	for _, d := range detectors {
+		l := []string{"model", d.Model, "provider", d.Provider}
+		k.counter("detector_inferences_total", "Frames that the model inspected.", d.Inferences, l...)
+		k.gauge("detector_stage_seconds", help, seconds(d.PreprocessMS), append(l, "stage", "preprocess")...)
+		k.gauge("detector_stage_seconds", help, seconds(d.RunMS), append(l, "stage", "run")...)
+		k.gauge("detector_stage_seconds", help, seconds(d.PostprocessMS), append(l, "stage", "postprocess")...)
+	}
+}
+
+func (k sink) broker(b Broker) {
+	k.gauge("broker_clients", "Clients connected to the local broker.", float64(b.Clients))
+	k.gauge("broker_subscriptions", "Subscriptions on the local broker.", float64(b.Subscriptions))
+	k.gauge("broker_retained_messages", "Retained messages on the local broker.", float64(b.Retained))
+	k.gauge("broker_held_acks", "Acknowledgements that wait for the disk.", float64(b.HeldAcks))
+	k.counter("broker_received_messages_total", "Messages from clients.", b.MessagesReceived)
+	k.counter("broker_sent_messages_total", "Messages to clients.", b.MessagesSent)
+	k.counter("broker_dropped_messages_total", "Messages dropped for slow subscribers.", b.MessagesDropped)
+	k.counter("broker_received_bytes_total", "Bytes from clients.", b.BytesReceived)
+	k.counter("broker_sent_bytes_total", "Bytes to clients.", b.BytesSent)
+	k.counter("broker_refused_messages_total", "Publishes that could not be stored and were refused.", b.Refused)
+}
+
+func (k sink) queue(q Queue) {
+	k.gauge("queue_records", "Records in the queue.", float64(q.Records))
+	k.gauge("queue_bytes", "Bytes in the queue.", float64(q.Bytes))
+	k.gauge("queue_max_bytes", "Bytes that the queue may hold, 0 where no bound is known.", float64(q.MaxBytes))
+	k.time("queue_oldest_timestamp_seconds", "When the oldest record was queued, in Unix time.", q.OldestAt)
+	k.gauge("queue_fsync_p50_seconds", "Median time of a recent fsync.", seconds(q.FsyncP50MS))
+	k.gauge("queue_fsync_p99_seconds", "99th percentile of the time of a recent fsync.", seconds(q.FsyncP99MS))
+	k.counter("queue_commits_total", "Group commits.", q.Commits)
+	k.counter("queue_quarantined_total", "Stores set aside as unreadable.", q.Quarantined)
+}
+
+func (k sink) ledger(routes []RouteLedger) {
+	for _, r := range routes {
+		l := []string{"route", r.Route}
+		k.counter("ledger_accepted_records_total", "Records that the route accepted.", r.Accepted.Records, l...)
+		k.counter("ledger_accepted_bytes_total", "Bytes that the route accepted.", r.Accepted.Bytes, l...)
+		k.gauge("ledger_queued_records", "Records of the route that wait in the queue.", float64(r.Queued.Records), l...)
+		k.gauge("ledger_queued_bytes", "Bytes of the route that wait in the queue.", float64(r.Queued.Bytes), l...)
+		for _, f := range r.settled() {
+			fate := append(l[:len(l):len(l)], "fate", f.name)
+			k.counter("ledger_settled_records_total", "Records that left the queue, by what became of them.",
+				f.amount.Records, fate...)
+			k.counter("ledger_settled_bytes_total", "Bytes that left the queue, by what became of them.",
+				f.amount.Bytes, fate...)
+		}
+	}
+}
+
+func (k sink) uplink(u Uplink) {
+	k.states("uplink_state", "Whether the uplink is in this state.", string(u.State),
+		[]string{string(UplinkConnected), string(UplinkConnecting), string(UplinkDown), string(UplinkOff)})
+	k.gauge("uplink_in_flight_records", "Publishes without their PUBACK yet.", float64(u.InFlight))
+	k.gauge("uplink_window_records", "Publishes that may be in flight.", float64(u.Window))
+	k.counter("uplink_reconnects_total", "Connections made after the first.", u.Reconnects)
+	k.gauge("uplink_delivered_per_second", "Records a second that the centre acknowledges.", u.DeliveredPerS)
+	k.gauge("uplink_puback_p50_seconds", "Median time from PUBLISH to PUBACK.", seconds(u.PubackP50MS))
+}

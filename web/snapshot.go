@@ -1,0 +1,213 @@
+package web
+
+import "time"
+
+// Snapshot is the state of the appliance at one moment and the schema of /status.json. Counters count since the start
+// of the process, unless said otherwise; numbers are finite and not negative. Credentials must be removed by the
+// producer: everything in here is shown.
+type Snapshot struct {
+	DeviceID  string    `json:"device_id"`
+	Region    string    `json:"region"`
+	Site      string    `json:"site"`
+	Version   string    `json:"version"`
+	StartedAt time.Time `json:"started_at,omitzero"`
+	Now       time.Time `json:"now,omitzero"`
+	UptimeS   float64   `json:"uptime_s"`
+
+	Health    Health        `json:"health"`
+	Cameras   []Camera      `json:"cameras"`
+	Detectors []Detector    `json:"detectors"` // empty: nothing is inspected
+	Broker    Broker        `json:"broker"`
+	Queue     Queue         `json:"queue"`
+	Ledger    []RouteLedger `json:"ledger"`
+	Uplink    Uplink        `json:"uplink"`
+	Centre    Centre        `json:"centre"`
+}
+
+// HealthState is the verdict of a check or of the whole appliance.
+type HealthState string
+
+// The verdicts, from good to bad.
+const (
+	Healthy   HealthState = "healthy"
+	Degraded  HealthState = "degraded"
+	Unhealthy HealthState = "unhealthy"
+)
+
+// Health is the verdict on the appliance with the tree of checks behind it.
+type Health struct {
+	State HealthState `json:"state"`
+	// FirstCause says in words what to look at first; empty when healthy.
+	FirstCause string  `json:"first_cause"`
+	Checks     []Check `json:"checks"`
+}
+
+// Check is one node of the health tree; its own checks are what it depends on.
+type Check struct {
+	Name   string      `json:"name"`
+	State  HealthState `json:"state"`
+	Detail string      `json:"detail"`
+	Since  time.Time   `json:"since,omitzero"`
+	Checks []Check     `json:"checks,omitempty"`
+}
+
+// CameraState is how a camera is doing, in the words of the wire contract.
+type CameraState string
+
+// The states of a camera.
+const (
+	CameraOnline   CameraState = "online"
+	CameraDegraded CameraState = "degraded"
+	CameraBlind    CameraState = "blind"
+	CameraOffline  CameraState = "offline"
+)
+
+// Camera is one camera and what became of its frames.
+type Camera struct {
+	ID     string      `json:"id"`
+	Source string      `json:"source"` // without credentials
+	Model  string      `json:"model"`
+	State  CameraState `json:"state"`
+	Reason string      `json:"reason"`
+	Since  time.Time   `json:"since,omitzero"` // of the state
+
+	Width     int     `json:"width"`      // pixels
+	Height    int     `json:"height"`     // pixels
+	FPS       float64 `json:"fps"`        // frames a second that arrive
+	FPSTarget float64 `json:"fps_target"` // 0: as many as come
+
+	Frames         uint64 `json:"frames"`
+	Inspected      uint64 `json:"inspected"`
+	Dropped        uint64 `json:"dropped"`   // a newer frame came before the detector was free
+	Throttled      uint64 `json:"throttled"` // above the target rate
+	Events         uint64 `json:"events"`
+	EventsDropped  uint64 `json:"events_dropped"`
+	DetectorErrors uint64 `json:"detector_errors"`
+	Reconnects     uint64 `json:"reconnects"`
+
+	LastFrameAt time.Time `json:"last_frame_at,omitzero"`
+}
+
+// Detector is one loaded model and the execution provider that it really runs on.
+type Detector struct {
+	Model    string            `json:"model"`
+	Provider string            `json:"provider"`
+	Refused  []ProviderRefusal `json:"refused"` // providers that were asked for first
+
+	Inferences    uint64  `json:"inferences"`
+	PreprocessMS  float64 `json:"preprocess_ms"` // mean of the recent frames, as are the next two
+	RunMS         float64 `json:"run_ms"`
+	PostprocessMS float64 `json:"postprocess_ms"`
+}
+
+// ProviderRefusal says why an execution provider is not used.
+type ProviderRefusal struct {
+	Provider string `json:"provider"`
+	Reason   string `json:"reason"`
+}
+
+// Broker is the embedded MQTT broker.
+type Broker struct {
+	Listeners        []Listener `json:"listeners"`
+	Clients          int        `json:"clients"`
+	Subscriptions    int        `json:"subscriptions"`
+	Retained         int        `json:"retained"`
+	MessagesReceived uint64     `json:"messages_received"`
+	MessagesSent     uint64     `json:"messages_sent"`
+	MessagesDropped  uint64     `json:"messages_dropped"` // to subscribers that are too slow
+	BytesReceived    uint64     `json:"bytes_received"`
+	BytesSent        uint64     `json:"bytes_sent"`
+	HeldAcks         int        `json:"held_acks"` // acknowledgements that wait for the disk
+	Refused          uint64     `json:"refused"`   // publishes that could not be stored
+}
+
+// Listener is one address of the broker.
+type Listener struct {
+	Type    string `json:"type"` // tcp, tls, ws, …
+	Address string `json:"address"`
+}
+
+// Queue is the durable queue between the broker and the uplink.
+type Queue struct {
+	Records     uint64    `json:"records"`
+	Bytes       uint64    `json:"bytes"`
+	MaxBytes    uint64    `json:"max_bytes"` // 0: no bound is known
+	OldestAt    time.Time `json:"oldest_at,omitzero"`
+	FsyncP50MS  float64   `json:"fsync_p50_ms"`
+	FsyncP99MS  float64   `json:"fsync_p99_ms"`
+	Commits     uint64    `json:"commits"`
+	Quarantined uint64    `json:"quarantined"` // stores set aside as unreadable
+}
+
+// Amount counts records and their bytes.
+type Amount struct {
+	Records uint64 `json:"records"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// RouteLedger accounts for every record that a route accepted, across restarts: Accepted is the sum of all others.
+type RouteLedger struct {
+	Route       string `json:"route"`
+	Accepted    Amount `json:"accepted"`
+	Delivered   Amount `json:"delivered"`
+	Queued      Amount `json:"queued"`
+	Dead        Amount `json:"dead"`
+	Expired     Amount `json:"expired"`
+	Evicted     Amount `json:"evicted"`
+	Coalesced   Amount `json:"coalesced"`
+	Purged      Amount `json:"purged"`
+	Quarantined Amount `json:"quarantined"`
+}
+
+// UplinkState is the state of the connection to the centre.
+type UplinkState string
+
+// The states of the uplink. Off means that no centre is configured.
+const (
+	UplinkConnected  UplinkState = "connected"
+	UplinkConnecting UplinkState = "connecting"
+	UplinkDown       UplinkState = "down"
+	UplinkOff        UplinkState = "off"
+)
+
+// Uplink is the connection that carries the queue to the centre.
+type Uplink struct {
+	State         UplinkState `json:"state"`
+	Broker        string      `json:"broker"`
+	Since         time.Time   `json:"since,omitzero"` // of the state
+	Reason        string      `json:"reason"`
+	InFlight      int         `json:"in_flight"`
+	Window        int         `json:"window"` // most in flight
+	Reconnects    uint64      `json:"reconnects"`
+	NextAttemptAt time.Time   `json:"next_attempt_at,omitzero"`
+	DeliveredPerS float64     `json:"delivered_per_s"`
+	PubackP50MS   float64     `json:"puback_p50_ms"`
+}
+
+// Centre is the stand-in centre of the demonstration; the zero value says that the centre is a real one.
+type Centre struct {
+	Demo        bool      `json:"demo"`
+	Address     string    `json:"address"`
+	Messages    uint64    `json:"messages"`              // received
+	OutageUntil time.Time `json:"outage_until,omitzero"` // zero: it is not cut
+}
+
+// withLists returns s with empty lists for missing ones, so that a reader of the JSON never meets a null.
+func (s Snapshot) withLists() Snapshot {
+	s.Health.Checks = list(s.Health.Checks)
+	s.Cameras = list(s.Cameras)
+	s.Ledger = list(s.Ledger)
+	s.Broker.Listeners = list(s.Broker.Listeners)
+	s.Detectors = append([]Detector{}, s.Detectors...)
+	for i := range s.Detectors {
+		s.Detectors[i].Refused = list(s.Detectors[i].Refused)
+	}
+	return s
+}
+
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}

@@ -1,0 +1,258 @@
+package web
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+)
+
+// The tones of the page. Each state is written in words too: colour is never the only sign.
+const (
+	toneOK   = "ok"
+	toneWarn = "warn"
+	toneBad  = "bad"
+	toneIdle = "idle" // off, or not known
+)
+
+// toneOf returns the tone of a state of health, a camera or the uplink.
+func toneOf(state any) string {
+	switch state {
+	case Healthy, CameraOnline, UplinkConnected:
+		return toneOK
+	case Degraded, CameraDegraded, CameraBlind, UplinkConnecting:
+		return toneWarn
+	case Unhealthy, CameraOffline, UplinkDown:
+		return toneBad
+	}
+	return toneIdle
+}
+
+// verdict is the state of the whole and its first cause in words.
+type verdict struct {
+	Tone, Word, Cause string
+}
+
+func verdictOf(s Snapshot) verdict {
+	v := verdict{Tone: toneOf(s.Health.State), Cause: s.Health.FirstCause}
+	switch s.Health.State {
+	case Healthy:
+		v.Word, v.Cause = "Healthy", cmp.Or(v.Cause, "Everything that is checked works.")
+	case Degraded:
+		v.Word, v.Cause = "Degraded", cmp.Or(v.Cause, "A check is not well, see below.")
+	case Unhealthy:
+		v.Word, v.Cause = "Unhealthy", cmp.Or(v.Cause, "A check has failed, see below.")
+	default:
+		v.Word, v.Cause = "Not known", cmp.Or(v.Cause, "No check has run yet.")
+	}
+	return v
+}
+
+// stage is one station of the flow from the cameras to the centre.
+type stage struct {
+	Title, Tone, Word string
+	Value, Unit       string // the number to look at; empty where there is none
+	Notes             []string
+	Fill, FillMax     uint64 // how full it is; FillMax 0 draws nothing
+	Centre            bool
+}
+
+// note adds a line to what is said about the stage.
+func (st *stage) note(format string, args ...any) {
+	st.Notes = append(st.Notes, fmt.Sprintf(format, args...))
+}
+
+func stagesOf(s Snapshot) []stage {
+	return []stage{camerasStage(s), detectorStage(s), brokerStage(s.Broker), queueStage(s), centreStage(s)}
+}
+
+func camerasStage(s Snapshot) stage {
+	st := stage{Title: "Cameras", Tone: toneIdle, Word: "none configured"}
+	if len(s.Cameras) == 0 {
+		st.note("Only devices bring data here.")
+		return st
+	}
+	online, rate, dropped := 0, 0.0, uint64(0)
+	for _, c := range s.Cameras {
+		if c.State == CameraOnline {
+			online++
+		}
+		rate += c.FPS
+		dropped += c.Dropped
+	}
+	st.Word = fmt.Sprintf("%d of %d online", online, len(s.Cameras))
+	switch online {
+	case len(s.Cameras):
+		st.Tone = toneOK
+	case 0:
+		st.Tone = toneBad
+	default:
+		st.Tone = toneWarn
+	}
+	st.Value, st.Unit = decimal(rate), "frames/s"
+	st.note("%s frames dropped for newer ones", count(dropped))
+	return st
+}
+
+// detectorStage says plainly when nothing is inspected.
+func detectorStage(s Snapshot) stage {
+	st := stage{Title: "Detector", Tone: toneIdle, Word: "none loaded"}
+	if len(s.Detectors) == 0 {
+		if len(s.Cameras) > 0 {
+			st.Tone = toneWarn
+			st.note("No detector is loaded: frames are counted, nothing is inspected.")
+		} else {
+			st.note("No detector is loaded and no camera needs one.")
+		}
+		return st
+	}
+	st.Tone, st.Word = toneOK, "running"
+	slowest := 0.0
+	for _, d := range s.Detectors {
+		slowest = max(slowest, d.PreprocessMS+d.RunMS+d.PostprocessMS)
+		st.note("%s on %s, %s inspected", d.Model, cmp.Or(d.Provider, "an unknown provider"), count(d.Inferences))
+		if len(d.Refused) > 0 {
+			st.Tone, st.Word = toneWarn, "not on the first choice"
+		}
+	}
+	var events, failed uint64
+	for _, c := range s.Cameras {
+		events += c.Events
+		failed += c.DetectorErrors
+	}
+	st.note("%s events", count(events))
+	if failed > 0 {
+		st.note("%s frames failed", count(failed))
+	}
+	st.Value, st.Unit = decimal(slowest), "ms a frame"
+	return st
+}
+
+func brokerStage(b Broker) stage {
+	st := stage{Title: "Broker", Tone: toneOK, Word: "listening", Value: count(b.Clients), Unit: "clients"}
+	if b.Clients == 1 {
+		st.Unit = "client"
+	}
+	if len(b.Listeners) == 0 {
+		st.Tone, st.Word = toneBad, "not listening"
+	}
+	st.note("%s messages in, %s out", count(b.MessagesReceived), count(b.MessagesSent))
+	if b.HeldAcks > 0 {
+		st.note("%s acknowledgements wait for the disk", count(b.HeldAcks))
+	}
+	if b.MessagesDropped > 0 {
+		st.note("%s dropped for slow subscribers", count(b.MessagesDropped))
+	}
+	if b.Refused > 0 {
+		st.Tone = toneWarn
+		st.note("%s publishes refused: they could not be stored", count(b.Refused))
+	}
+	return st
+}
+
+// Shares of the queue's bound, in percent, from which the page warns.
+const (
+	queueFilling = 70
+	queueFull    = 95
+)
+
+func queueStage(s Snapshot) stage {
+	q := s.Queue
+	st := stage{Title: "Queue", Tone: toneOK, Word: "empty", Value: count(q.Records), Unit: "records wait"}
+	if q.Records > 0 {
+		st.Word = "oldest " + cmp.Or(ago(s.Now, q.OldestAt), "not known")
+	}
+	st.Fill, st.FillMax = q.Bytes, q.MaxBytes
+	if q.MaxBytes > 0 {
+		st.note("%s of %s", size(q.Bytes), size(q.MaxBytes))
+		switch share := float64(q.Bytes) / float64(q.MaxBytes) * 100; {
+		case share >= queueFull:
+			st.Tone = toneBad
+		case share >= queueFilling:
+			st.Tone = toneWarn
+		}
+	} else {
+		st.note("%s", size(q.Bytes))
+	}
+	st.note("fsync %s ms, 99 %% within %s ms", decimal(q.FsyncP50MS), decimal(q.FsyncP99MS))
+	if q.Quarantined > 0 {
+		st.Tone = toneBad
+		st.note("%s stores set aside as unreadable", count(q.Quarantined))
+	}
+	return st
+}
+
+func centreStage(s Snapshot) stage {
+	u := s.Uplink
+	st := stage{Title: "Centre", Centre: true, Tone: toneOf(u.State), Word: cmp.Or(string(u.State), "not known")}
+	if u.State == UplinkOff {
+		st.note("No centre is configured: nothing leaves this appliance.")
+		return st
+	}
+	st.Value, st.Unit = decimal(u.DeliveredPerS), "delivered/s"
+	if since := ago(s.Now, u.Since); since != "" {
+		st.note("%s for %s", st.Word, since)
+	}
+	if u.Reason != "" && u.State != UplinkConnected {
+		st.note("%s", u.Reason)
+	}
+	if wait := u.NextAttemptAt.Sub(s.Now); !u.NextAttemptAt.IsZero() && wait > 0 {
+		st.note("next attempt in %s", spanOf(wait.Round(time.Second)))
+	}
+	st.note("%s of %s in flight", count(u.InFlight), count(u.Window))
+	if u.State == UplinkConnected {
+		st.note("PUBACK after %s ms", decimal(u.PubackP50MS))
+	}
+	st.note("%s reconnects", count(u.Reconnects))
+	return st
+}
+
+// fate is what became of records that left the queue.
+type fate struct {
+	name   string
+	amount Amount
+}
+
+// settled returns everything that the route accepted and that is not queued any more.
+func (r RouteLedger) settled() []fate {
+	return []fate{
+		{"delivered", r.Delivered}, {"dead", r.Dead}, {"expired", r.Expired}, {"evicted", r.Evicted},
+		{"coalesced", r.Coalesced}, {"purged", r.Purged}, {"quarantined", r.Quarantined},
+	}
+}
+
+// ledgerRow is a route's account as the page shows it.
+type ledgerRow struct {
+	Route string
+	Cells []ledgerCell
+	// Off is how many accepted records are not accounted for; not 0 is a fault of the appliance.
+	Off string
+}
+
+// ledgerCell is one column of the account.
+type ledgerCell struct {
+	Name   string
+	Amount Amount
+	Loss   bool // records in it did not reach the centre
+}
+
+func ledgerOf(routes []RouteLedger) []ledgerRow {
+	var rows []ledgerRow
+	for _, r := range routes {
+		row := ledgerRow{Route: r.Route}
+		row.Cells = append(row.Cells, ledgerCell{Name: "accepted", Amount: r.Accepted})
+		sum := r.Queued.Records
+		for i, f := range r.settled() {
+			sum += f.amount.Records
+			loss := f.name != "delivered" && f.name != "coalesced" && f.amount.Records > 0
+			row.Cells = append(row.Cells, ledgerCell{f.name, f.amount, loss})
+			if i == 0 {
+				row.Cells = append(row.Cells, ledgerCell{Name: "queued", Amount: r.Queued})
+			}
+		}
+		if off := int(r.Accepted.Records - sum); off != 0 {
+			row.Off = count(off)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
