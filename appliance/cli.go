@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,7 +20,7 @@ type runCommand struct {
 func (c *runCommand) Run(e *env) error {
 	cfg, err := loadConfig(c.Config, os.Environ())
 	if err != nil {
-		return fmt.Errorf("%w: the configuration cannot be used:\n%w", errUsage, err)
+		return err
 	}
 	return serve(cfg, e)
 }
@@ -58,7 +60,7 @@ type configCheckCommand struct {
 func (c *configCheckCommand) Run(e *env) error {
 	cfg, err := loadConfig(c.File, os.Environ())
 	if err != nil {
-		return fmt.Errorf("%w: the configuration cannot be used:\n%w", errUsage, err)
+		return err
 	}
 	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, with %d cameras\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, len(cfg.Vision.Cameras))
 	return nil
@@ -86,7 +88,7 @@ type demoOutageCommand struct {
 func (c *demoOutageCommand) Run(e *env) error {
 	u, err := url.JoinPath(c.Web, "api/v1/demo/outage")
 	if err != nil {
-		return fmt.Errorf("%w: --web: %w", errUsage, err)
+		return usageError{fmt.Errorf("--web: %w", err)}
 	}
 	form := url.Values{"duration": {c.Duration.String()}}
 	req, err := http.NewRequestWithContext(e.ctx, http.MethodPost, u, strings.NewReader(form.Encode()))
@@ -102,8 +104,19 @@ func (c *demoOutageCommand) Run(e *env) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("demo outage: the appliance refused: %s", body(resp))
+		return fmt.Errorf("demo outage: the appliance refused: %s", refusal(resp))
 	}
 	fmt.Fprintf(e.out, "the stand-in centre is cut for %v; watch the queue on %s\n", c.Duration, c.Web)
 	return nil
+}
+
+// refusal is what the appliance said against a request.
+func refusal(resp *http.Response) string {
+	var said struct {
+		Error string `json:"error"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&said); err != nil || said.Error == "" {
+		return resp.Status
+	}
+	return said.Error
 }

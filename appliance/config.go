@@ -173,7 +173,7 @@ func defaultConfig() Config {
 func loadConfig(file string, environ []string) (Config, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+		return Config{}, usageError{fmt.Errorf("configuration: %w", err)}
 	}
 	return parseConfig(file, data, environ)
 }
@@ -197,7 +197,7 @@ func parseConfig(file string, data []byte, environ []string) (Config, error) {
 		}
 	}
 	if len(wrong.Problems) > 0 {
-		return cfg, wrong
+		return cfg, usageError{fmt.Errorf("the configuration cannot be used:\n%w", wrong)}
 	}
 	return cfg, nil
 }

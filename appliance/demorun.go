@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -40,8 +40,12 @@ func (c *demoRunCommand) Run(e *env) error {
 	fmt.Fprintf(e.out, "demo: the configuration is %s\n", file)
 	cfg, err := loadConfig(file, os.Environ())
 	if err != nil {
-		return fmt.Errorf("%w: the configuration cannot be used:\n%w", errUsage, err)
+		return err
 	}
+	device := demoDevice{cfg.Broker.Listeners[0].Address, slog.Default()}
+	var done sync.WaitGroup
+	done.Go(func() { device.run(e.ctx) })
+	defer done.Wait()
 	return serve(cfg, e)
 }
 
@@ -82,18 +86,16 @@ func freeAddress(address, flag string, out io.Writer) string {
 		_ = ln.Close() // it was only a question
 		return address
 	}
-	host, _, _ := strings.Cut(address, ":")
-	fmt.Fprintf(out, "demo: %s is taken (%v); using a free port instead (%s chooses another)\n", address, err, flag)
-	return net.JoinHostPort(host, "0")
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return address // listening on it will say why not
+	}
+	defer free.Close()
+	fmt.Fprintf(out, "demo: %s is taken; using %s instead (%s chooses another)\n", address, free.Addr(), flag)
+	return free.Addr().String()
 }
 
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// body is the beginning of a response, for people.
-func body(resp *http.Response) string {
-	b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // what could be read is what is said
-	return resp.Status + ": " + strings.TrimSpace(string(b))
 }

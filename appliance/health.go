@@ -46,9 +46,9 @@ func linkCheck(f facts) wire.Check {
 	}
 	reason := l.Reason
 	if reason == "" {
-		reason = "not connected"
+		reason = "the centre has not answered yet"
 	}
-	return check("uplink", wire.Unhealthy, fmt.Sprintf("the centre is not reached: %s; %d records are kept for it", reason, f.queue.Queued.Records))
+	return check("uplink", wire.Unhealthy, fmt.Sprintf("%s; records kept for the centre: %d", reason, f.queue.Queued.Records))
 }
 
 func queueCheck(f facts) wire.Check {
@@ -79,7 +79,7 @@ func brokerCheck(f facts) wire.Check {
 func visionCheck(f facts) wire.Check {
 	c := check("vision", wire.Healthy, "no cameras are configured")
 	if len(f.vision.Cameras) > 0 {
-		c.Detail = fmt.Sprintf("%d cameras", len(f.vision.Cameras))
+		c.Detail = fmt.Sprintf("cameras: %d", len(f.vision.Cameras))
 	}
 	for _, m := range f.vision.Models {
 		c.Checks = append(c.Checks, modelCheck(m))

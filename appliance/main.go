@@ -35,11 +35,9 @@ type commands struct {
 
 // env is what every command is given.
 type env struct {
-	out   io.Writer
-	ctx   context.Context
-	stop  context.CancelFunc
-	apps  appOptions
-	begin func() // called when a clean stop begins
+	out  io.Writer
+	ctx  context.Context
+	apps appOptions
 }
 
 // mainCode runs one command and returns the exit status: 0 for success, 1 for
@@ -67,7 +65,7 @@ func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
 	defer stop()
 	if err := command.Run(&env{out: out, ctx: ctx, apps: apps}); err != nil {
 		fmt.Fprintln(errOut, "outstation:", err)
-		if errors.Is(err, errUsage) {
+		if errors.As(err, new(usageError)) {
 			return 2
 		}
 		return 1
@@ -75,8 +73,10 @@ func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
 	return 0
 }
 
-// errUsage marks what the user has to mend.
-var errUsage = errors.New("nothing was started")
+// usageError is what the user has to mend before anything is started.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
 
 // signals returns a context that ends on the first SIGINT or SIGTERM. The
 // second, or a stop that takes longer than shutdownTimeout, ends the process

@@ -91,9 +91,18 @@ func (c Centre) connect(ctx context.Context, clientID string, clean bool, will *
 		if token.Error() == nil {
 			return session{client, address, lost}, nil
 		}
-		errs = append(errs, fmt.Errorf("%w %s: %w", ErrCentre, address, token.Error()))
+		errs = append(errs, fmt.Errorf("%w %s: %w", ErrCentre, address, cause(token.Error())))
 	}
 	return session{}, errors.Join(errs...)
+}
+
+// cause is what the network said, without the words that paho puts before it.
+func cause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op
+	}
+	return err
 }
 
 // willMessage is the last will of a connection: retained, QoS 1.

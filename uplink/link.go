@@ -44,9 +44,9 @@ type Link struct {
 
 // Link states.
 const (
-	LinkConnecting = "connecting"
+	LinkConnecting = "connecting" // for the first time
 	LinkConnected  = "connected"
-	LinkDown       = "down"
+	LinkDown       = "down" // and being tried again
 )
 
 // LinkStats is a snapshot of the link.
@@ -97,7 +97,11 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 // Serve keeps the link up until ctx ends.
 func (l *Link) Serve(ctx context.Context) {
 	l.opt.Backoff.retry(ctx, l.generation, func(wait time.Duration, err error) {
-		l.opt.Logger.Warn("link to the centre is down", "error", err, "retry_in_ms", wait.Milliseconds())
+		level := slog.LevelDebug // a long outage is one line, not one for each attempt
+		if l.Stats().Reason != err.Error() {
+			level = slog.LevelWarn
+		}
+		l.opt.Logger.Log(ctx, level, "link to the centre is down", "error", err, "retry_in_ms", wait.Milliseconds())
 		l.set(func(s *LinkStats) {
 			s.State, s.Reason, s.InFlight, s.NextAttempt = LinkDown, err.Error(), 0, time.Now().Add(wait)
 		})
@@ -128,14 +132,13 @@ func (l *Link) set(change func(*LinkStats)) {
 
 // generation is one connection, from its dial to its loss.
 func (l *Link) generation(ctx context.Context) error {
-	l.set(func(s *LinkStats) { s.State = LinkConnecting }) // the last loss' reason stays until it is mended
 	s, err := l.opt.Centre.connect(ctx, l.opt.ClientID, false, nil)
 	if err != nil {
 		return err
 	}
 	l.opt.Logger.Info("link to the centre is up", "broker", s.broker)
 	l.set(func(st *LinkStats) {
-		st.State, st.Broker, st.Reason = LinkConnected, s.broker, ""
+		st.State, st.Broker, st.Reason, st.NextAttempt = LinkConnected, s.broker, "", time.Time{}
 		st.Generation++
 	})
 	f := newFlights(l, s.client)

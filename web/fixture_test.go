@@ -54,7 +54,7 @@ func line() Snapshot {
 		},
 		Uplink: Uplink{State: UplinkDown, Broker: "tcp://127.0.0.1:1884", Since: noon.Add(-12 * time.Second),
 			Reason: "dial tcp 127.0.0.1:1884: connection refused", InFlight: 3, Window: 64, Reconnects: 5,
-			NextAttemptAt: noon.Add(4 * time.Second), DeliveredPerS: 41.5, PubackP50MS: 8.2},
+			NextAttemptAt: noon.Add(4 * time.Second), DeliveredPerS: 0, PubackP50MS: 8.2},
 		Centre: Centre{Demo: true, Address: "127.0.0.1:1884", Messages: 5166003, OutageUntil: noon.Add(18 * time.Second)},
 	}
 }

@@ -28,6 +28,14 @@ func count[T int | uint64](n T) string {
 	return sign + b.String()
 }
 
+// many writes how many there are of what one and more name.
+func many[T int | uint64](n T, one, more string) string {
+	if n == 1 {
+		return count(n) + " " + one
+	}
+	return count(n) + " " + more
+}
+
 // size writes bytes in binary units, with three digits at least where they mean something.
 func size(bytes uint64) string {
 	value, unit := float64(bytes), 0

@@ -52,6 +52,7 @@ func pageFuncs() template.FuncMap {
 		"checks":  func(now time.Time, checks []Check) checkList { return checkList{now, checks} },
 		"number":  count[uint64],
 		"integer": count[int],
+		"many":    many[uint64],
 		"size":    size,
 		"decimal": decimal,
 		"ago":     ago,

@@ -27,6 +27,14 @@ func toneOf(state any) string {
 	return toneIdle
 }
 
+// worse returns b where a is the tone of something that is well, and a otherwise.
+func worse(a, b string) string {
+	if a == toneOK {
+		return b
+	}
+	return a
+}
+
 // verdict is the state of the whole and its first cause in words.
 type verdict struct {
 	Tone, Word, Cause string
@@ -53,7 +61,6 @@ type stage struct {
 	Value, Unit       string // the number to look at; empty where there is none
 	Notes             []string
 	Fill, FillMax     uint64 // how full it is; FillMax 0 draws nothing
-	Centre            bool
 }
 
 // note adds a line to what is said about the stage.
@@ -89,7 +96,7 @@ func camerasStage(s Snapshot) stage {
 		st.Tone = toneWarn
 	}
 	st.Value, st.Unit = decimal(rate), "frames/s"
-	st.note("%s frames dropped for newer ones", count(dropped))
+	st.note("%s dropped for a newer one", many(dropped, "frame", "frames"))
 	return st
 }
 
@@ -111,7 +118,7 @@ func detectorStage(s Snapshot) stage {
 		slowest = max(slowest, d.PreprocessMS+d.RunMS+d.PostprocessMS)
 		st.note("%s on %s, %s inspected", d.Model, cmp.Or(d.Provider, "an unknown provider"), count(d.Inferences))
 		if len(d.Refused) > 0 {
-			st.Tone, st.Word = toneWarn, "not on the first choice"
+			st.Tone, st.Word = toneWarn, "on a fallback"
 		}
 	}
 	var events, failed uint64
@@ -119,9 +126,9 @@ func detectorStage(s Snapshot) stage {
 		events += c.Events
 		failed += c.DetectorErrors
 	}
-	st.note("%s events", count(events))
+	st.note("%s", many(events, "event", "events"))
 	if failed > 0 {
-		st.note("%s frames failed", count(failed))
+		st.note("%s failed", many(failed, "frame", "frames"))
 	}
 	st.Value, st.Unit = decimal(slowest), "ms a frame"
 	return st
@@ -137,14 +144,13 @@ func brokerStage(b Broker) stage {
 	}
 	st.note("%s messages in, %s out", count(b.MessagesReceived), count(b.MessagesSent))
 	if b.HeldAcks > 0 {
-		st.note("%s acknowledgements wait for the disk", count(b.HeldAcks))
+		st.note("%s waiting for the disk", many(b.HeldAcks, "acknowledgement", "acknowledgements"))
 	}
 	if b.MessagesDropped > 0 {
 		st.note("%s dropped for slow subscribers", count(b.MessagesDropped))
 	}
 	if b.Refused > 0 {
-		st.Tone = toneWarn
-		st.note("%s publishes refused: they could not be stored", count(b.Refused))
+		st.note("%s refused: could not be stored", many(b.Refused, "publish", "publishes"))
 	}
 	return st
 }
@@ -157,7 +163,7 @@ const (
 
 func queueStage(s Snapshot) stage {
 	q := s.Queue
-	st := stage{Title: "Queue", Tone: toneOK, Word: "empty", Value: count(q.Records), Unit: "records wait"}
+	st := stage{Title: "Queue", Tone: toneOK, Word: "empty", Value: count(q.Records), Unit: "records"}
 	if q.Records > 0 {
 		st.Word = "oldest " + cmp.Or(ago(s.Now, q.OldestAt), "not known")
 	}
@@ -175,34 +181,38 @@ func queueStage(s Snapshot) stage {
 	}
 	st.note("fsync %s ms, 99 %% within %s ms", decimal(q.FsyncP50MS), decimal(q.FsyncP99MS))
 	if q.Quarantined > 0 {
-		st.Tone = toneBad
-		st.note("%s stores set aside as unreadable", count(q.Quarantined))
+		st.Tone = worse(st.Tone, toneWarn)
+		st.note("%s set aside as unreadable", many(q.Quarantined, "store", "stores"))
 	}
 	return st
 }
 
 func centreStage(s Snapshot) stage {
 	u := s.Uplink
-	st := stage{Title: "Centre", Centre: true, Tone: toneOf(u.State), Word: cmp.Or(string(u.State), "not known")}
+	st := stage{Title: "Centre", Tone: toneOf(u.State), Word: cmp.Or(string(u.State), "not known")}
 	if u.State == UplinkOff {
 		st.note("No centre is configured: nothing leaves this appliance.")
 		return st
 	}
 	st.Value, st.Unit = decimal(u.DeliveredPerS), "delivered/s"
 	if since := ago(s.Now, u.Since); since != "" {
-		st.note("%s for %s", st.Word, since)
+		st.Word += " for " + since
 	}
-	if u.Reason != "" && u.State != UplinkConnected {
-		st.note("%s", u.Reason)
+	if u.Broker != "" {
+		st.note("%s", u.Broker)
 	}
-	if wait := u.NextAttemptAt.Sub(s.Now); !u.NextAttemptAt.IsZero() && wait > 0 {
-		st.note("next attempt in %s", spanOf(wait.Round(time.Second)))
-	}
-	st.note("%s of %s in flight", count(u.InFlight), count(u.Window))
 	if u.State == UplinkConnected {
 		st.note("PUBACK after %s ms", decimal(u.PubackP50MS))
+	} else {
+		if u.Reason != "" {
+			st.note("%s", u.Reason)
+		}
+		if wait := u.NextAttemptAt.Sub(s.Now); wait > 0 {
+			st.note("next attempt in %s", spanOf(wait.Round(time.Second)))
+		}
 	}
-	st.note("%s reconnects", count(u.Reconnects))
+	st.note("%s of %s in flight", count(u.InFlight), count(u.Window))
+	st.note("%s", many(u.Reconnects, "reconnect", "reconnects"))
 	return st
 }
 

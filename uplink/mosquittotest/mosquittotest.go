@@ -102,7 +102,7 @@ func (s *Server) awaitListening() error {
 		select {
 		case err := <-s.done:
 			log, _ := os.ReadFile(filepath.Join(s.Dir, "mosquitto.log")) // it only explains the error
-			return fmt.Errorf("mosquitto ended: %v: %s", err, log)
+			return fmt.Errorf("mosquitto ended: %w: %s", err, log)
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
@@ -134,7 +134,7 @@ func (s *Server) end(sig os.Signal) error {
 		return fmt.Errorf("mosquitto: %w", err)
 	}
 	select {
-	case <-s.done:
+	case <-s.done: // it was told to end, so how it did is of no interest
 		return nil
 	case <-time.After(startTimeout):
 		return errors.Join(errors.New("mosquitto does not stop"), s.cmd.Process.Kill())

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Reasons for which a camera was not inspected.
+// BlindReasons are those for which a camera was not inspected.
 var BlindReasons = []string{"stalled", "dropped", "throttled", "masked", "off"}
 
 // Blind is an interval in which a camera was not inspected. It is sent when

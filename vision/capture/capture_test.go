@@ -131,7 +131,7 @@ func TestAnEmptyRecordingIsAnError(t *testing.T) {
 	if err == nil {
 		_, err = src.Read()
 	}
-	if err == nil || errors.Is(err, io.EOF) || !(errors.Is(err, ErrRead) || errors.Is(err, ErrOpen)) {
+	if err == nil || errors.Is(err, io.EOF) || (!errors.Is(err, ErrRead) && !errors.Is(err, ErrOpen)) {
 		t.Errorf("got %v, want ErrRead or ErrOpen and not io.EOF", err)
 	}
 }
