@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -196,6 +197,9 @@ func parseConfig(file string, data []byte, environ []string) (Config, error) {
 			wrong.Problems = append(wrong.Problems, p)
 		}
 	}
+	slices.SortStableFunc(wrong.Problems, func(a, b strictyaml.Problem) int {
+		return cmp.Compare(uint(a.Line-1), uint(b.Line-1)) // those without a line come last
+	})
 	if len(wrong.Problems) > 0 {
 		return cfg, usageError{fmt.Errorf("the configuration cannot be used:\n%w", wrong)}
 	}
