@@ -85,7 +85,7 @@ imports: ## check who imports whom
 
 .PHONY: bench
 bench: build ## one JSON object a line; ONLY=uplink for one
-	@.ci/deps onnxruntime media >&2
+	@.ci/deps onnxruntime media test >&2
 	@go run -tags "$(TAGS)" ./appliance/bench -only "$(ONLY)"
 
 .PHONY: fuzz

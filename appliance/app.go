@@ -247,7 +247,7 @@ func (a *app) openHealth() error {
 }
 
 func (a *app) openWeb() error {
-	opt := web.Options{Listen: a.cfg.Web.Listen, Snapshot: a.snapshot, Logger: a.log.With("part", "web")}
+	opt := web.Options{Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, Logger: a.log.With("part", "web")}
 	if a.demo != nil {
 		opt.DemoOutage = a.demo.Outage
 	}

@@ -114,7 +114,8 @@ type QueueConfig struct {
 
 // WebConfig is the status page.
 type WebConfig struct {
-	Listen string `yaml:"listen"`
+	Listen string   `yaml:"listen"`
+	Hosts  []string `yaml:"hosts"` // further names that the page is called by
 }
 
 // DemoConfig is for trying the appliance without a centre.

@@ -101,7 +101,7 @@ func freeLoopback(t testing.TB) string {
 
 func startMosquitto(t testing.TB) *mosquittotest.Server {
 	t.Helper()
-	s, err := mosquittotest.New(t.TempDir(), "")
+	s, err := mosquittotest.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,9 +22,9 @@ var testOrigin = wire.Origin{Region: "reg", Site: "site-1", DeviceID: "dev-1"}
 // quickBackoff does not make a test wait.
 var quickBackoff = Backoff{Floor: 20 * time.Millisecond, Ceiling: 100 * time.Millisecond, Stable: time.Hour}
 
-func startMosquitto(t testing.TB, extra string) *mosquittotest.Server {
+func startMosquitto(t testing.TB) *mosquittotest.Server {
 	t.Helper()
-	s, err := mosquittotest.New(t.TempDir(), extra)
+	s, err := mosquittotest.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func expectAll(t *testing.T, w *watcher, n int) {
 }
 
 func TestLinkDeliversInOrderAndEmptiesTheQueue(t *testing.T) {
-	s := startMosquitto(t, "")
+	s := startMosquitto(t)
 	w := watch(t, s, "t/#")
 	q := openTestQueue(t, Options{})
 	for i := range 1000 {
@@ -134,7 +134,7 @@ func TestLinkDeliversInOrderAndEmptiesTheQueue(t *testing.T) {
 }
 
 func TestLinkLosesNothingWhenTheCentreComesAndGoes(t *testing.T) {
-	s := startMosquitto(t, "")
+	s := startMosquitto(t)
 	w := watch(t, s, "t/#")
 	q := openTestQueue(t, Options{})
 	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}})
@@ -220,7 +220,7 @@ func (p *silentProxy) setMute(m bool) {
 }
 
 func TestNothingIsDeletedWithoutItsPuback(t *testing.T) {
-	s := startMosquitto(t, "")
+	s := startMosquitto(t)
 	w := watch(t, s, "t/#")
 	p := newSilentProxy(t, s.Address())
 	q := openTestQueue(t, Options{})
@@ -251,14 +251,14 @@ func TestLinkSurvivesACentreThatSaysNothing(t *testing.T) {
 }
 
 func TestLinkTriesBrokersInOrder(t *testing.T) {
-	s := startMosquitto(t, "")
+	s := startMosquitto(t)
 	q := openTestQueue(t, Options{})
 	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{"tcp://127.0.0.1:1", s.URL()}}})
 	eventually(t, "the second broker", func() bool { return l.Stats().Broker == s.URL() })
 }
 
 func TestPresenceSaysWhatIsTrue(t *testing.T) {
-	s := startMosquitto(t, "")
+	s := startMosquitto(t)
 	w := watch(t, s, testOrigin.CameraStatus("cam-1"))
 	p := newSilentProxy(t, s.Address())
 	pr := NewPresence(PresenceOptions{
@@ -286,7 +286,7 @@ func TestPresenceSaysWhatIsTrue(t *testing.T) {
 }
 
 func TestWillSaysOfflineWhenTheConnectionDies(t *testing.T) {
-	s := startMosquitto(t, "")
+	s := startMosquitto(t)
 	w := watch(t, s, testOrigin.Status())
 	pr := NewPresence(PresenceOptions{Centre: Centre{Brokers: []string{s.URL()}}, Origin: testOrigin, Logger: slog.New(slog.DiscardHandler)})
 	sess, err := pr.opt.Centre.connect(context.Background(), "x", true, &willMessage{testOrigin.Status(), mustWill(t)})

@@ -3,7 +3,6 @@
 package mosquittotest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -21,23 +20,24 @@ const startTimeout = 10 * time.Second
 // Server is one Mosquitto. It keeps its port and its directory over Stop and
 // Start, so that it can be cut and come back.
 type Server struct {
-	Dir   string // configuration, log and persistence
-	Port  int
-	extra string
+	Dir    string // configuration, log and persistence
+	Port   int
+	Listen string // lines that configure the listener on Port; by default plain TCP for anybody
+	Extra  string // further lines
 
 	cmd  *exec.Cmd
 	done chan error
 }
 
-// New prepares a server in dir on a free loopback port. extra is appended to
-// its configuration; an extra that has a "listener" line replaces the plain
-// TCP listener.
-func New(dir, extra string) (*Server, error) {
+// New prepares a server in dir on a free loopback port.
+func New(dir string) (*Server, error) {
 	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Dir: dir, Port: port, extra: extra}, nil
+	return &Server{
+		Dir: dir, Port: port, Listen: fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\n", port),
+	}, nil
 }
 
 // Binary is the path of mosquitto, or an error that says how to get it.
@@ -84,13 +84,7 @@ func (s *Server) Start() error {
 }
 
 func (s *Server) config() []byte {
-	var b bytes.Buffer
-	if !bytes.Contains([]byte(s.extra), []byte("listener ")) {
-		fmt.Fprintf(&b, "listener %d 127.0.0.1\nallow_anonymous true\n", s.Port)
-	}
-	fmt.Fprintf(&b, "persistence true\npersistence_location %s/\nmax_queued_messages 0\nuser root\n", s.Dir)
-	b.WriteString(s.extra)
-	return b.Bytes()
+	return fmt.Appendf(nil, "%spersistence true\npersistence_location %s/\nmax_queued_messages 0\nuser root\n%s", s.Listen, s.Dir, s.Extra)
 }
 
 func (s *Server) awaitListening() error {
