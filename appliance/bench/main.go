@@ -1,3 +1,5 @@
+//go:build !novision
+
 // Command bench measures the appliance and prints one JSON object a line.
 // `make bench` runs it. It needs bin/outstation, a real Mosquitto as the
 // centre, and the model, video and library of the tests.

@@ -1,8 +1,11 @@
+//go:build !novision
+
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -71,7 +74,7 @@ func uplinkRun(ctx context.Context, o options) (line uplinkLine, err error) {
 	if err := centre.Start(); err != nil {
 		return line, err
 	}
-	defer centre.Stop()
+	defer func() { err = errors.Join(err, centre.Stop()) }()
 	app, err := startAppliance(ctx, o.binary, dir, centre.URL())
 	if err != nil {
 		return line, err

@@ -26,7 +26,7 @@ type Server struct {
 	Extra  string // further lines
 
 	cmd  *exec.Cmd
-	done chan error
+	done chan struct{ err error } // how the process ended
 }
 
 // New prepares a server in dir on a free loopback port.
@@ -77,9 +77,9 @@ func (s *Server) Start() error {
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("mosquitto: %w", err)
 	}
-	s.done = make(chan error, 1)
+	s.done = make(chan struct{ err error }, 1)
 	cmd, done := s.cmd, s.done
-	go func() { done <- cmd.Wait() }()
+	go func() { done <- struct{ err error }{cmd.Wait()} }()
 	return s.awaitListening()
 }
 
@@ -94,9 +94,9 @@ func (s *Server) awaitListening() error {
 			return c.Close()
 		}
 		select {
-		case err := <-s.done:
+		case end := <-s.done:
 			log, _ := os.ReadFile(filepath.Join(s.Dir, "mosquitto.log")) // it only explains the error
-			return fmt.Errorf("mosquitto ended: %w: %s", err, log)
+			return fmt.Errorf("mosquitto ended: %w: %s", end.err, log)
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
