@@ -15,10 +15,10 @@ import (
 )
 
 type demoRunCommand struct {
-	Dir   string `default:".run" type:"path" help:"Where the demo's configuration and queue are kept."`
-	Model string `default:"models/yolox_nano.onnx" type:"path" help:"YOLOX model; without it there is no detector."`
-	Video string `default:"media/vtest.avi" type:"path" help:"Recording that stands in for a camera; without it there is a test pattern."`
-	ONNX  string `name:"onnxruntime" default:".deps/onnxruntime/libonnxruntime.so.1" type:"path" help:"ONNX Runtime library."`
+	Dir   string `default:".run" help:"Where the demo's configuration and queue are kept."`
+	Model string `default:"models/yolox_nano.onnx" help:"YOLOX model; without it there is no detector."`
+	Video string `default:"media/vtest.avi" help:"Recording that stands in for a camera; without it there is a test pattern."`
+	ONNX  string `name:"onnxruntime" default:".deps/onnxruntime/libonnxruntime.so.1" help:"ONNX Runtime library."`
 	MQTT  string `name:"mqtt" default:"127.0.0.1:1883" help:"Where devices connect."`
 	Web   string `default:"127.0.0.1:8080" help:"Where the page is."`
 }

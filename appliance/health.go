@@ -72,7 +72,7 @@ func brokerCheck(f facts) wire.Check {
 	if len(f.broker.Addresses) == 0 {
 		return check("broker", wire.Unhealthy, "the local broker does not listen")
 	}
-	return check("broker", wire.Healthy, fmt.Sprintf("%d devices on %s", f.broker.Clients, strings.Join(f.broker.Addresses, ", ")))
+	return check("broker", wire.Healthy, fmt.Sprintf("devices: %d, on %s", f.broker.Clients, strings.Join(f.broker.Addresses, ", ")))
 }
 
 // visionCheck has one check for each camera and each model.
