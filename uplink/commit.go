@@ -37,7 +37,7 @@ func (q *Queue) commitLoop(ctx context.Context) {
 			stopping = true
 		}
 		for {
-			batch, settled := q.take()
+			batch, settled := q.takeBatch()
 			if len(batch)+len(settled) == 0 || q.write(batch, settled) != nil {
 				break // after an error the next tick tries again
 			}
@@ -48,8 +48,8 @@ func (q *Queue) commitLoop(ctx context.Context) {
 	}
 }
 
-// take removes the next batch from what waits.
-func (q *Queue) take() ([]pending, []settlement) {
+// takeBatch removes the next batch from what waits.
+func (q *Queue) takeBatch() ([]pending, []settlement) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, size := 0, int64(0)
@@ -88,7 +88,7 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 	if err == nil {
 		q.timings.add(time.Since(began))
 	}
-	q.apply(ch, err)
+	q.apply(ch, settled, err)
 	for _, p := range batch {
 		if p.done != nil {
 			p.done(err)
@@ -96,7 +96,6 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 	}
 	if err != nil {
 		q.opt.Logger.Error("queue commit failed", "records", len(batch), "settled", len(settled), "error", err)
-		q.restoreSettled(settled)
 		return err
 	}
 	signal(q.ready)
@@ -105,10 +104,11 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 
 // change is the state that follows a transaction.
 type change struct {
-	ledger Ledger // routes that it touches
-	lanes  map[int]laneMark
-	notes  map[string]uint64
-	added  map[int][]Entry
+	ledger  Ledger // of the routes that it touches
+	streams map[*stream]mark
+	routes  map[string]uint16
+	notes   map[string]uint64
+	added   []Entry
 }
 
 // commit writes records, deletions, watermarks, notes and the ledger in one
@@ -117,13 +117,13 @@ func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
 	ch := q.plan(batch, settled)
 	txn := q.db.NewTransaction(true)
 	defer txn.Discard()
-	for _, p := range batch {
-		if err := txn.Set(recordKey(p.entry.Lane, p.entry.Seq), encodeRecord(p.entry)); err != nil {
+	for _, e := range ch.added {
+		if err := txn.Set(recordKey(e.stream.id, e.Seq), encodeRecord(e)); err != nil {
 			return ch, fmt.Errorf("write record: %w", err)
 		}
 	}
 	for _, s := range settled {
-		if err := txn.Delete(recordKey(s.entry.Lane, s.entry.Seq)); err != nil {
+		if err := txn.Delete(recordKey(s.stream.id, s.seq)); err != nil {
 			return ch, fmt.Errorf("delete record: %w", err)
 		}
 	}
@@ -140,34 +140,37 @@ func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
 func (q *Queue) plan(batch []pending, settled []settlement) change {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	ch := change{ledger: Ledger{}, lanes: map[int]laneMark{}, notes: map[string]uint64{}, added: map[int][]Entry{}}
-	touch := func(m Message) laneMark {
-		if _, ok := ch.ledger[m.Route]; !ok {
-			ch.ledger[m.Route] = q.ledger[m.Route]
-		}
-		if mark, ok := ch.lanes[m.Lane]; ok {
-			return mark
-		}
-		return q.lanes[m.Lane].laneMark
+	ch := change{
+		ledger: Ledger{}, streams: map[*stream]mark{}, routes: map[string]uint16{}, notes: map[string]uint64{},
+		added: make([]Entry, len(batch)),
 	}
-	for _, p := range batch {
-		m := p.entry.Message
-		mark := touch(m)
-		mark.queued.add(m)
-		ch.lanes[m.Lane] = mark
-		ch.ledger.accept(m)
-		ch.added[m.Lane] = append(ch.added[m.Lane], p.entry)
-		if m.Note.Key != "" {
-			ch.notes[m.Note.Key] = m.Note.Value
+	touch := func(s *stream) mark {
+		if _, ok := ch.ledger[s.route]; !ok {
+			ch.ledger[s.route] = q.ledger[s.route]
+			ch.routes[s.route] = s.id.route
+		}
+		if m, ok := ch.streams[s]; ok {
+			return m
+		}
+		return s.mark
+	}
+	for i, p := range batch {
+		s, size := p.entry.stream, p.entry.bytes()
+		m := touch(s)
+		m.queued.add(size)
+		ch.streams[s] = m
+		ch.ledger.accept(s.route, size)
+		ch.added[i] = p.entry
+		if n := p.entry.Note; n.Key != "" {
+			ch.notes[n.Key] = n.Value
 		}
 	}
-	for _, s := range settled {
-		m := s.entry.Message
-		mark := touch(m)
-		mark.queued.sub(m)
-		mark.watermark = max(mark.watermark, s.watermark)
-		ch.lanes[m.Lane] = mark
-		ch.ledger.settle(m, s.outcome)
+	for _, l := range settled {
+		m := touch(l.stream)
+		m.queued.sub(l.size)
+		m.watermark = max(m.watermark, l.watermark)
+		ch.streams[l.stream] = m
+		ch.ledger.settle(l.stream.route, l.size, l.outcome)
 	}
 	return ch
 }
@@ -188,8 +191,13 @@ func (ch change) write(txn *badger.Txn) error {
 			return err
 		}
 	}
-	for n, mark := range ch.lanes {
-		if err := set(laneKey(n), mark.encode(), nil); err != nil {
+	for s, m := range ch.streams {
+		if err := set(streamKey(s.id), m.encode(), nil); err != nil {
+			return err
+		}
+	}
+	for route, n := range ch.routes {
+		if err := set(routeKey(route), encodeUint(uint64(n)), nil); err != nil {
 			return err
 		}
 	}
@@ -201,20 +209,30 @@ func (ch change) write(txn *badger.Txn) error {
 	return nil
 }
 
-// apply makes a committed change visible.
-func (q *Queue) apply(ch change, err error) {
+// apply makes a committed change visible, or gives up what did not commit.
+func (q *Queue) apply(ch change, settled []settlement, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.failing = err
 	if err != nil {
+		for _, e := range ch.added {
+			q.account(e.Route, -e.bytes(), -1)
+		}
+		q.settled = append(slices.Clone(settled), q.settled...) // the next commit tries again
 		return
+	}
+	if len(settled) > 0 {
+		q.openRoom()
 	}
 	maps.Copy(q.ledger, ch.ledger)
 	maps.Copy(q.notes, ch.notes)
-	for n, mark := range ch.lanes {
-		q.lanes[n].laneMark = mark
+	for s, m := range ch.streams {
+		s.mark = m
 	}
-	for n, entries := range ch.added {
-		q.lanes[n].committed(entries)
+	for _, e := range ch.added {
+		e.stream.committed(e)
+		if q.policies[e.Route].KeepLast {
+			q.coalesce(e)
+		}
 	}
 }

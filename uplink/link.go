@@ -224,7 +224,7 @@ func (f *flights) send(ctx context.Context) {
 				return
 			}
 		}
-		entries, err := f.link.queue.Next(ctx, f.link.opt.Window)
+		entries, err := f.link.queue.Next(ctx, Want{Max: f.link.opt.Window, History: true})
 		if err != nil && ctx.Err() == nil {
 			f.link.opt.Logger.Error("queue cannot be read", "error", err)
 			sleep(ctx, time.Second)
