@@ -2,9 +2,11 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -23,6 +25,8 @@ type LinkOptions struct {
 	Window     int           // publishes that may wait for their PUBACK at once
 	AckTimeout time.Duration // a PUBACK that is later ends the connection
 	Backoff    Backoff
+	Backfill   Backfill
+	Pauser     *Pauser // shared with the presences; nil means one of its own
 	Logger     *slog.Logger
 }
 
@@ -47,6 +51,7 @@ const (
 	LinkConnecting = "connecting" // for the first time
 	LinkConnected  = "connected"
 	LinkDown       = "down" // and being tried again
+	LinkPaused     = "paused"
 )
 
 // LinkStats is a snapshot of the link.
@@ -74,6 +79,9 @@ func NewLink(q *Queue, opt LinkOptions) *Link {
 	if opt.AckTimeout == 0 {
 		opt.AckTimeout = DefaultAckTimeout
 	}
+	if opt.Pauser == nil {
+		opt.Pauser = &Pauser{}
+	}
 	opt.Centre, opt.Backoff, opt.Logger = linkDefaults(opt.Centre, opt.Backoff, opt.Logger)
 	return &Link{opt: opt, queue: q, stats: LinkStats{State: LinkConnecting, Since: time.Now(), Window: opt.Window}}
 }
@@ -96,7 +104,10 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 
 // Serve keeps the link up until ctx ends.
 func (l *Link) Serve(ctx context.Context) {
-	l.opt.Backoff.retry(ctx, l.generation, func(wait time.Duration, err error) {
+	l.opt.Backoff.retry(ctx, l.attempt, func(wait time.Duration, err error) {
+		if errors.Is(err, errPaused) {
+			return
+		}
 		level := slog.LevelDebug // a long outage is one line, not one for each attempt
 		if l.Stats().Reason != err.Error() {
 			level = slog.LevelWarn
@@ -130,6 +141,19 @@ func (l *Link) set(change func(*LinkStats)) {
 	}
 }
 
+// attempt waits until the link is not paused, and makes one connection.
+func (l *Link) attempt(ctx context.Context) error {
+	if l.opt.Pauser.Paused() {
+		l.opt.Logger.Info("link to the centre is paused")
+		l.set(func(s *LinkStats) { s.State, s.Reason, s.InFlight = LinkPaused, "paused by hand", 0 })
+		if err := l.opt.Pauser.await(ctx); err != nil {
+			return err
+		}
+		l.set(func(s *LinkStats) { s.State, s.Reason = LinkConnecting, "" })
+	}
+	return l.opt.Pauser.during(ctx, l.generation)
+}
+
 // generation is one connection, from its dial to its loss.
 func (l *Link) generation(ctx context.Context) error {
 	s, err := l.opt.Centre.connect(ctx, l.opt.ClientID, false, nil)
@@ -142,8 +166,13 @@ func (l *Link) generation(ctx context.Context) error {
 		st.Generation++
 	})
 	f := newFlights(l, s.client)
+	l.queue.SetOnline(true)
 	err = f.run(ctx, s.lost)
+	l.queue.SetOnline(false)
 	s.client.Disconnect(250)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
 	return err
 }
 
@@ -163,6 +192,10 @@ type flights struct {
 	sent   chan flight   // in order; never full, since slots bounds it
 	head   *flight       // taken from sent by the collector, unsettled
 
+	boundary uint64       // what was queued before the connection is history
+	history  atomic.Int64 // publishes of history in flight
+	backfill backfiller
+
 	mu         sync.Mutex
 	moved      *sync.Cond // publishing or ended changed
 	unsent     []Entry
@@ -175,7 +208,7 @@ func newFlights(l *Link, c mqtt.Client) *flights {
 	f := &flights{
 		link: l, client: c,
 		slots: make(chan struct{}, l.opt.Window), sent: make(chan flight, l.opt.Window),
-		unsent: l.unacked,
+		unsent: l.unacked, boundary: l.queue.LastSequence(), backfill: backfiller{limit: l.opt.Backfill},
 	}
 	f.moved = sync.NewCond(&f.mu)
 	return f
@@ -214,23 +247,43 @@ func (f *flights) send(ctx context.Context) {
 		f.mu.Unlock()
 	}()
 	for ctx.Err() == nil {
-		for len(f.unsent) > 0 {
-			select {
-			case f.slots <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			if !f.publish() {
-				return
-			}
+		if len(f.unsent) == 0 {
+			f.fetch(ctx)
+			continue
 		}
-		entries, err := f.link.queue.Next(ctx, Want{Max: f.link.opt.Window, History: true})
-		if err != nil && ctx.Err() == nil {
-			f.link.opt.Logger.Error("queue cannot be read", "error", err)
-			sleep(ctx, time.Second)
+		select {
+		case f.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
 		}
-		f.unsent = entries
+		if !f.publish() {
+			return
+		}
 	}
+}
+
+// fetch waits for records: what is new as far as the window has room, and
+// history as far as the backfill allows.
+func (f *flights) fetch(ctx context.Context) {
+	room := max(1, cap(f.slots)-len(f.slots))
+	history := f.backfill.room(time.Now(), cap(f.slots), int(f.history.Load()))
+	wait := ctx
+	if history == 0 { // look again soon
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, backfillPause)
+		defer cancel()
+	}
+	entries, err := f.link.queue.Next(wait, Want{Max: room, Boundary: f.boundary, History: history})
+	if err != nil && wait.Err() == nil {
+		f.link.opt.Logger.Error("queue cannot be read", "error", err)
+		sleep(ctx, time.Second)
+	}
+	for _, e := range entries {
+		if e.history {
+			f.backfill.sent(time.Now(), e.bytes())
+		}
+	}
+	f.unsent = entries
 }
 
 // publish sends the next entry; false means that the generation has ended.
@@ -240,6 +293,9 @@ func (f *flights) publish() bool {
 	f.unsent, f.publishing = f.unsent[1:], &e
 	f.moved.Broadcast()
 	f.mu.Unlock()
+	if e.history {
+		f.history.Add(1)
+	}
 
 	token := f.client.Publish(e.Topic, e.QoS, e.Retain, e.Payload)
 
@@ -290,6 +346,9 @@ func (f *flights) settleHead() error {
 		return fmt.Errorf("publish seq %d: %w", f.head.entry.Seq, err)
 	}
 	f.link.queue.Settle(f.head.entry, Delivered)
+	if f.head.entry.history {
+		f.history.Add(-1)
+	}
 	now := time.Now()
 	f.link.acks.add(now.Sub(f.head.sent))
 	f.link.rate.add(now)

@@ -106,6 +106,17 @@ func startLink(t testing.TB, q *Queue, opt LinkOptions) *Link {
 	return l
 }
 
+func startPresence(t testing.TB, opt PresenceOptions) *Presence {
+	t.Helper()
+	opt.Backoff, opt.Logger = quickBackoff, slog.New(slog.DiscardHandler)
+	p := NewPresence(opt)
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { p.Serve(ctx) })
+	t.Cleanup(func() { cancel(); done.Wait() })
+	return p
+}
+
 func expectAll(t *testing.T, w *watcher, n int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d messages at the centre", n), func() bool { return len(w.payloads()) >= n })

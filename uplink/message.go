@@ -45,7 +45,8 @@ type Entry struct {
 	Seq      uint64    // grows in the order of acceptance, over all lanes
 	Accepted time.Time // when Enqueue was called
 
-	stream *stream // that it is in
+	stream  *stream // that it is in
+	history bool    // handed out as history
 }
 
 // expired reports whether the entry is no longer worth sending.

@@ -283,6 +283,17 @@ func (q *Queue) Note(key string) uint64 {
 	return q.notes[key]
 }
 
+// SetNote stores a note by itself. When it returns nil, the note is synced.
+func (q *Queue) SetNote(n Note) error {
+	if err := q.db.Update(func(txn *badger.Txn) error { return txn.Set(noteKey(n.Key), encodeUint(n.Value)) }); err != nil {
+		return fmt.Errorf("note %q: %w", n.Key, err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.notes[n.Key] = n.Value
+	return nil
+}
+
 // Close stores what was accepted so far and closes the store. What is in
 // flight stays queued. It is safe to call twice.
 func (q *Queue) Close() error {

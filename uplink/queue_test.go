@@ -55,7 +55,7 @@ func next(t testing.TB, q *Queue, n int) []Entry {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	e, err := q.Next(ctx, Want{Max: n, History: true})
+	e, err := q.Next(ctx, Want{Max: n, History: n})
 	if err != nil {
 		t.Fatal(err)
 	}

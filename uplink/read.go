@@ -13,7 +13,7 @@ import (
 type Want struct {
 	Max      int // records
 	Boundary uint64
-	History  bool // also history, after everything else
+	History  int // of them history, after everything else
 }
 
 // Next waits for records and hands out up to w.Max of them: first those after
@@ -41,7 +41,7 @@ func (q *Queue) take(w Want) ([]Entry, error) {
 	now := q.opt.Now()
 	var out []Entry
 	for len(out) < w.Max {
-		s, err := q.pick(w)
+		s, history, err := q.pick(w)
 		if err != nil {
 			return out, err
 		}
@@ -53,13 +53,18 @@ func (q *Queue) take(w Want) ([]Entry, error) {
 			q.Settle(e, Expired)
 			continue
 		}
+		if history {
+			w.History--
+		}
+		e.history = history
 		out = append(out, e)
 	}
 	return out, nil
 }
 
-// pick returns the stream whose head is next, or nil; reading is held.
-func (q *Queue) pick(w Want) (*stream, error) {
+// pick returns the stream whose head is next, or nil, and whether that is
+// history; reading is held.
+func (q *Queue) pick(w Want) (*stream, bool, error) {
 	var history *stream
 	var best *stream
 	for _, s := range q.byLane() {
@@ -68,7 +73,7 @@ func (q *Queue) pick(w Want) (*stream, error) {
 		}
 		ok, err := q.head(s)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		switch {
 		case !ok:
@@ -80,10 +85,10 @@ func (q *Queue) pick(w Want) (*stream, error) {
 			best = s
 		}
 	}
-	if best == nil && w.History {
-		return history, nil
+	if best == nil && w.History > 0 {
+		return history, true, nil
 	}
-	return best, nil
+	return best, false, nil
 }
 
 // byLane returns the streams, highest lane first.

@@ -44,6 +44,13 @@ func (q *Queue) queued() Tally {
 	return sum
 }
 
+// LastSequence is the newest sequence number that was given to a message.
+func (q *Queue) LastSequence() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.seq
+}
+
 // Ledger returns a copy of every route's account.
 func (q *Queue) Ledger() Ledger {
 	q.mu.Lock()
