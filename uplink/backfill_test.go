@@ -36,7 +36,8 @@ func TestQuietHoursHoldHistoryBack(t *testing.T) {
 	w := watch(t, s, "t/#")
 	q := openTestQueue(t, Options{})
 	store(t, q, testMessage(5, 0))
-	startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}, Backfill: Backfill{Quiet: Hours{0, 24 * 60}}})
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}, Backfill: Backfill{Quiet: Hours{0, 24 * 60}}})
+	eventually(t, "the link", func() bool { return l.Stats().State == LinkConnected })
 	eventually(t, "a live message", func() bool {
 		store(t, q, testMessage(6, 1))
 		return slices.Contains(w.payloads(), "m1")

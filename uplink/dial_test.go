@@ -165,10 +165,11 @@ func TestConnectOverWebSocket(t *testing.T) {
 	}
 	t.Cleanup(func() { server.Close() })
 	centre := Centre{Brokers: []string{"ws://" + ln.Address() + "/mqtt"}, KeepAlive: DefaultKeepAlive, ConnectTimeout: 5 * time.Second}
-	sess, err := centre.connect(context.Background(), "dev", true, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var sess session
+	eventually(t, "the listener", func() bool {
+		sess, err = centre.connect(context.Background(), "dev", true, nil)
+		return err == nil
+	})
 	tok := sess.client.Publish("t", 1, false, "x")
 	if !tok.WaitTimeout(5*time.Second) || tok.Error() != nil {
 		t.Errorf("publish: %v", tok.Error())
