@@ -79,16 +79,19 @@ func (q *Queue) openRoom() {
 // write commits one batch and tells its producers. A batch that is too big
 // for one transaction is halved.
 func (q *Queue) write(batch []pending, settled []settlement) error {
+	q.committing.Lock()
 	began := time.Now()
 	ch, err := q.commit(batch, settled)
 	if errors.Is(err, badger.ErrTxnTooBig) && len(batch)+len(settled) > 1 {
+		q.committing.Unlock()
 		b, s := len(batch)/2, len(settled)/2
 		return errors.Join(q.write(batch[:b], settled[:s]), q.write(batch[b:], settled[s:]))
 	}
 	if err == nil {
 		q.timings.add(time.Since(began))
 	}
-	q.apply(ch, settled, err)
+	q.apply(ch, batch, settled, err)
+	q.committing.Unlock()
 	for _, p := range batch {
 		if p.done != nil {
 			p.done(err)
@@ -127,6 +130,9 @@ func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
 			return ch, fmt.Errorf("delete record: %w", err)
 		}
 	}
+	if err := moveDead(txn, batch, settled); err != nil {
+		return ch, err
+	}
 	if err := ch.write(txn); err != nil {
 		return ch, err
 	}
@@ -134,6 +140,32 @@ func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
 		return ch, fmt.Errorf("commit: %w", err)
 	}
 	return ch, nil
+}
+
+// moveDead writes the dead letters of a transaction, and deletes those that
+// it revives.
+func moveDead(txn *badger.Txn, batch []pending, settled []settlement) error {
+	for _, p := range batch {
+		if p.dead == nil {
+			continue
+		}
+		if err := txn.Delete(deadKey(p.dead.ID)); err != nil {
+			return fmt.Errorf("delete dead letter: %w", err)
+		}
+	}
+	for _, s := range settled {
+		if s.dead == nil {
+			continue
+		}
+		b, err := s.dead.encode()
+		if err == nil {
+			err = txn.Set(deadKey(s.dead.ID), b)
+		}
+		if err != nil {
+			return fmt.Errorf("write dead letter: %w", err)
+		}
+	}
+	return nil
 }
 
 // plan computes what a transaction changes besides the records.
@@ -159,7 +191,11 @@ func (q *Queue) plan(batch []pending, settled []settlement) change {
 		m := touch(s)
 		m.queued.add(size)
 		ch.streams[s] = m
-		ch.ledger.accept(s.route, size)
+		if p.dead == nil {
+			ch.ledger.accept(s.route, size)
+		} else {
+			ch.ledger.revive(s.route, size)
+		}
 		ch.added[i] = p.entry
 		if n := p.entry.Note; n.Key != "" {
 			ch.notes[n.Key] = n.Value
@@ -210,19 +246,27 @@ func (ch change) write(txn *badger.Txn) error {
 }
 
 // apply makes a committed change visible, or gives up what did not commit.
-func (q *Queue) apply(ch change, settled []settlement, err error) {
+func (q *Queue) apply(ch change, batch []pending, settled []settlement, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.failing = err
 	if err != nil {
-		for _, e := range ch.added {
-			q.account(e.Route, -e.bytes(), -1)
+		for _, p := range batch {
+			q.account(p.entry.Route, -p.entry.bytes(), -1)
+			if p.dead != nil {
+				q.dead[p.dead.ID] = *p.dead
+			}
 		}
 		q.settled = append(slices.Clone(settled), q.settled...) // the next commit tries again
 		return
 	}
 	if len(settled) > 0 {
 		q.openRoom()
+	}
+	for _, s := range settled {
+		if s.dead != nil {
+			q.dead[s.dead.ID] = *s.dead
+		}
 	}
 	maps.Copy(q.ledger, ch.ledger)
 	maps.Copy(q.notes, ch.notes)

@@ -12,6 +12,7 @@ const (
 	prefixRoute  = 'r' // r name       -> number of the route
 	prefixLedger = 'l' // l route      -> account
 	prefixNote   = 'n' // n key        -> value
+	prefixDead   = 'd' // d seq        -> dead letter
 )
 
 // streamID names a FIFO of records: those of one route, in one lane, of one

@@ -58,6 +58,14 @@ func (l Ledger) accept(route string, size int64) {
 	l[route] = a
 }
 
+// revive counts a dead letter that becomes queued.
+func (l Ledger) revive(route string, size int64) {
+	a := l[route]
+	a.Dead.sub(size)
+	a.Queued.add(size)
+	l[route] = a
+}
+
 // settle counts a record that leaves the queue under the outcome's name.
 func (l Ledger) settle(route string, size int64, o Outcome) {
 	a := l[route]

@@ -26,8 +26,15 @@ type LinkOptions struct {
 	AckTimeout time.Duration // a PUBACK that is later ends the connection
 	Backoff    Backoff
 	Backfill   Backfill
-	Pauser     *Pauser // shared with the presences; nil means one of its own
-	Logger     *slog.Logger
+	// MaxMessageBytes is the largest topic and payload that the centre takes;
+	// what is larger becomes a dead letter. 0 means no bound.
+	MaxMessageBytes int64
+	Canary          string // the appliance's own topic for canaries; empty means none
+	CanaryEvery     time.Duration
+	CanaryTimeout   time.Duration
+	ProbeGap        time.Duration // between connections that isolate a poison message
+	Pauser          *Pauser       // shared with the presences; nil means one of its own
+	Logger          *slog.Logger
 }
 
 // Link carries records from the queue to the centre over one connection at a
@@ -38,7 +45,9 @@ type Link struct {
 	opt   LinkOptions
 	queue *Queue
 
-	unacked []Entry // handed out by the queue, not settled; owned by Serve
+	unacked  []Entry // handed out by the queue, not settled; owned by Serve
+	suspects suspects
+	canary   canary
 
 	mu    sync.Mutex
 	stats LinkStats
@@ -65,6 +74,9 @@ type LinkStats struct {
 	InFlight    int
 	NextAttempt time.Time // while down
 	Delivered   uint64    // PUBACKs since the start
+	Proven      bool      // a canary came back at least once
+	CanaryAt    time.Time // when the last one came back
+	CanaryTrip  time.Duration
 	// DeliveredPerS is the rate of PUBACKs over the last whole seconds.
 	DeliveredPerS float64
 	PubackP50     time.Duration
@@ -82,8 +94,17 @@ func NewLink(q *Queue, opt LinkOptions) *Link {
 	if opt.Pauser == nil {
 		opt.Pauser = &Pauser{}
 	}
+	if opt.CanaryEvery == 0 {
+		opt.CanaryEvery, opt.CanaryTimeout = DefaultCanaryEvery, DefaultCanaryTimeout
+	}
+	if opt.ProbeGap == 0 {
+		opt.ProbeGap = DefaultProbeGap
+	}
 	opt.Centre, opt.Backoff, opt.Logger = linkDefaults(opt.Centre, opt.Backoff, opt.Logger)
-	return &Link{opt: opt, queue: q, stats: LinkStats{State: LinkConnecting, Since: time.Now(), Window: opt.Window}}
+	return &Link{
+		opt: opt, queue: q, canary: canary{topic: opt.Canary, every: opt.CanaryEvery, timeout: opt.CanaryTimeout},
+		stats: LinkStats{State: LinkConnecting, Since: time.Now(), Window: opt.Window},
+	}
 }
 
 func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog.Logger) {
@@ -127,6 +148,7 @@ func (l *Link) Stats() LinkStats {
 	l.mu.Unlock()
 	s.Delivered, s.PubackP50, s.PubackP99 = l.acks.read()
 	s.DeliveredPerS = l.rate.perSecond(time.Now())
+	s.Proven, s.CanaryAt, s.CanaryTrip = l.canary.state()
 	return s
 }
 
@@ -156,21 +178,49 @@ func (l *Link) attempt(ctx context.Context) error {
 
 // generation is one connection, from its dial to its loss.
 func (l *Link) generation(ctx context.Context) error {
+	sleep(ctx, l.probeWait())
+	l.suspects.last = time.Now()
 	s, err := l.opt.Centre.connect(ctx, l.opt.ClientID, false, nil)
 	if err != nil {
 		return err
 	}
+	defer s.client.Disconnect(250)
 	l.opt.Logger.Info("link to the centre is up", "broker", s.broker)
 	l.set(func(st *LinkStats) {
 		st.State, st.Broker, st.Reason, st.NextAttempt = LinkConnected, s.broker, "", time.Time{}
 		st.Generation++
 	})
-	f := newFlights(l, s.client)
+	if err := l.probe(ctx, s); err != nil {
+		return ended(ctx, err)
+	}
+	return ended(ctx, l.carry(ctx, s))
+}
+
+// carry moves records over one connection until it ends.
+func (l *Link) carry(ctx context.Context, s session) error {
 	l.queue.SetOnline(true)
-	err = f.run(ctx, s.lost)
-	l.queue.SetOnline(false)
-	s.client.Disconnect(250)
-	if cause := context.Cause(ctx); cause != nil {
+	defer l.queue.SetOnline(false)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var singing sync.WaitGroup
+	singing.Go(func() {
+		if err := l.canary.run(ctx, s); err != nil {
+			cancel(err)
+		}
+	})
+	f := newFlights(l, s.client)
+	err := f.run(ctx, s.lost)
+	cancel(nil)
+	singing.Wait()
+	if !errors.Is(err, context.Canceled) {
+		l.suspects.died(f.inFlight)
+	}
+	return ended(ctx, err)
+}
+
+// ended is why a connection ended: what ended its context, or else err.
+func ended(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return err
@@ -198,6 +248,7 @@ type flights struct {
 
 	mu         sync.Mutex
 	moved      *sync.Cond // publishing or ended changed
+	inFlight   []Entry    // at the end, sent and not acknowledged
 	unsent     []Entry
 	publishing *Entry // the sender is inside paho with it
 	ended      bool   // the sender returned
@@ -283,7 +334,7 @@ func (f *flights) fetch(ctx context.Context) {
 			f.backfill.sent(time.Now(), e.bytes())
 		}
 	}
-	f.unsent = entries
+	f.unsent = f.link.oversize(entries)
 }
 
 // publish sends the next entry; false means that the generation has ended.
@@ -384,6 +435,7 @@ func (f *flights) collectDone() {
 	if f.publishing != nil {
 		left = append(left, *f.publishing)
 	}
+	f.inFlight = left
 	f.link.unacked = append(left, f.unsent...)
 }
 

@@ -25,6 +25,7 @@ type Message struct {
 	// Properties are the MQTT 5 properties of the publish, encoded by the
 	// broker. They are kept, though the 3.1.1 link does not send them.
 	Properties []byte
+	Deaths     int // how often it was a dead letter and retried
 	// Note, if its Key is set, is stored in the record's own transaction.
 	Note Note
 }
@@ -59,6 +60,7 @@ const (
 	flagRetain     = 1 << 2
 	flagExpiry     = 1 << 3
 	flagProperties = 1 << 4
+	flagDeaths     = 1 << 5
 	recordHeader   = 2 + 8
 )
 
@@ -78,6 +80,9 @@ func encodeRecord(e Entry) []byte {
 	if len(e.Properties) > 0 {
 		flags |= flagProperties
 	}
+	if e.Deaths > 0 {
+		flags |= flagDeaths
+	}
 	b = append(b, recordFormat, flags)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Accepted.UnixNano()))
 	if flags&flagExpiry != 0 {
@@ -85,6 +90,9 @@ func encodeRecord(e Entry) []byte {
 	}
 	if flags&flagProperties != 0 {
 		b = appendBytes(b, e.Properties)
+	}
+	if flags&flagDeaths != 0 {
+		b = binary.AppendUvarint(b, uint64(e.Deaths))
 	}
 	b = appendBytes(b, []byte(e.Topic))
 	return append(b, e.Payload...)
@@ -109,6 +117,12 @@ func decodeRecord(e *Entry, b []byte) error {
 	}
 	if flags&flagProperties != 0 {
 		e.Properties, rest, ok = cutBytes(rest)
+	}
+	if ok && flags&flagDeaths != 0 {
+		n, w := binary.Uvarint(rest)
+		if ok = w > 0; ok {
+			e.Deaths, rest = int(n), rest[w:]
+		}
 	}
 	var topic []byte
 	if ok {

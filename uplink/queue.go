@@ -42,6 +42,7 @@ type Options struct {
 	Dir          string
 	MaxBytes     int64             // bound of what is queued, topics and payloads
 	MaxRecords   int64             // bound of what is queued; 0 means none
+	MaxDeadBytes int64             // bound of the dead letters
 	MinFreeBytes uint64            // nothing is accepted while the file system has less
 	Policies     map[string]Policy // by route; see SetPolicies
 	Logger       *slog.Logger
@@ -60,6 +61,10 @@ type Queue struct {
 	db          *badger.DB
 	lock        *os.File
 	quarantined string // where a damaged store was moved at Open, or ""
+
+	// committing is held while the store's ledger is written. It is taken
+	// before mu.
+	committing sync.Mutex
 
 	// reading is held while records are taken from the head of a stream: by
 	// Next, and by the keeper that evicts and expires. It is taken before mu.
@@ -81,8 +86,9 @@ type Queue struct {
 	policies     map[string]Policy
 	ledger       Ledger
 	notes        map[string]uint64
-	lowDisk      error // why the disk's floor refuses, or nil
-	failing      error // the last commit's error, or nil
+	dead         map[uint64]DeadLetter // without their records
+	lowDisk      error                 // why the disk's floor refuses, or nil
+	failing      error                 // the last commit's error, or nil
 	freeDisk     uint64
 
 	wake       chan struct{} // something to commit
@@ -98,6 +104,7 @@ type Queue struct {
 type pending struct {
 	entry Entry
 	done  func(error)
+	dead  *DeadLetter // that it is revived from, or nil
 }
 
 // settlement is a record that left. Settlements are committed in their order,
@@ -108,6 +115,7 @@ type settlement struct {
 	size      int64
 	outcome   Outcome
 	watermark uint64
+	dead      *DeadLetter // that it becomes, or nil
 }
 
 // Open opens or creates the queue below opt.Dir and starts its goroutines. A
@@ -122,7 +130,7 @@ func Open(opt Options) (*Queue, error) {
 	q := &Queue{
 		opt: opt, db: db, lock: lock, quarantined: quarantined,
 		streams: map[streamID]*stream{}, routes: map[string]uint16{}, load: map[string]Tally{},
-		policies: opt.Policies, ledger: Ledger{}, notes: map[string]uint64{},
+		policies: opt.Policies, ledger: Ledger{}, notes: map[string]uint64{}, dead: map[uint64]DeadLetter{},
 		room: make(chan struct{}), wake: make(chan struct{}, 1), wakeKeeper: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 	}
 	if err := q.restore(); err != nil {
@@ -140,6 +148,9 @@ func Open(opt Options) (*Queue, error) {
 func withDefaults(opt Options) Options {
 	if opt.MaxBytes == 0 {
 		opt.MaxBytes = DefaultMaxBytes
+	}
+	if opt.MaxDeadBytes == 0 {
+		opt.MaxDeadBytes = DefaultMaxDeadBytes
 	}
 	if opt.MinFreeBytes == 0 {
 		opt.MinFreeBytes = DefaultMinFreeBytes
@@ -171,11 +182,17 @@ func (q *Queue) Enqueue(m Message, done func(error)) error {
 	m.Expiry = q.policies[m.Route].expiry(now, m.Expiry)
 	q.seq++
 	e := Entry{Message: m, Seq: q.seq, Accepted: now, stream: q.streamOf(m)}
-	q.pending = append(q.pending, pending{e, done})
-	q.pendingBytes += m.bytes()
-	q.account(m.Route, m.bytes(), 1)
-	signal(q.wake)
+	q.push(pending{e, done, nil})
 	return nil
+}
+
+// push hands a message to the committer; mu is held.
+func (q *Queue) push(p pending) {
+	size := p.entry.bytes()
+	q.pending = append(q.pending, p)
+	q.pendingBytes += size
+	q.account(p.entry.Route, size, 1)
+	signal(q.wake)
 }
 
 // account changes what a route has queued or pending; mu is held.

@@ -184,14 +184,14 @@ func (q *Queue) scan(s *stream, pos uint64, n int) (entries []Entry, more bool, 
 func (q *Queue) Settle(e Entry, o Outcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.leave(settlement{e.stream, e.Seq, e.bytes(), o, e.stream.settle(e.Seq)})
+	q.leave(settlement{e.stream, e.Seq, e.bytes(), o, e.stream.settle(e.Seq), nil})
 }
 
 // drop settles an entry that was never issued; the watermark stays.
 func (q *Queue) drop(e Entry, o Outcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.leave(settlement{e.stream, e.Seq, e.bytes(), o, 0})
+	q.leave(settlement{e.stream, e.Seq, e.bytes(), o, 0, nil})
 }
 
 // leave queues a settlement for the next commit; mu is held.
@@ -206,7 +206,7 @@ func (q *Queue) leave(s settlement) {
 // restore reads the state that a former process left.
 func (q *Queue) restore() error {
 	err := q.db.View(func(txn *badger.Txn) error {
-		return errors.Join(q.restoreStreams(txn), q.restoreLedger(txn), q.restoreNotes(txn))
+		return errors.Join(q.restoreStreams(txn), q.restoreLedger(txn), q.restoreNotes(txn), q.restoreDead(txn))
 	})
 	if err == nil {
 		err = q.restoreLatest()
