@@ -68,9 +68,9 @@ func (c *canary) run(ctx context.Context, s session) error {
 		return nil
 	}
 	var sent mqtt.Token
+	tried := false
 	defer func() {
-		c.fatal++
-		if sent == nil || (sent.WaitTimeout(0) && sent.Error() == nil) {
+		if c.fatal++; !tried || (sent != nil && sent.WaitTimeout(0) && sent.Error() == nil) {
 			c.fatal = 0
 		}
 	}()
@@ -81,7 +81,11 @@ func (c *canary) run(ctx context.Context, s session) error {
 	for {
 		select {
 		case <-sub.Done(): // refused or not, whether canaries come back is what counts
-			sent = s.client.Publish(c.topic, 1, false, canaryPayload(time.Now()))
+			var err error
+			tried = true
+			if sent, err = s.publish(ctx, Message{Topic: c.topic, QoS: 1, Payload: canaryPayload(time.Now())}); err != nil {
+				return nil // the connection is over, and the collector says so
+			}
 		case <-ctx.Done():
 			return nil
 		}

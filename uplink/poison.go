@@ -96,7 +96,11 @@ func (l *Link) sendAlone(ctx context.Context, s session, e Entry) error {
 
 // await publishes one message and waits for its PUBACK.
 func (l *Link) await(ctx context.Context, s session, m Message) error {
-	token := s.client.Publish(m.Topic, max(1, m.QoS), m.Retain, m.Payload)
+	m.QoS = 1
+	token, err := s.publish(ctx, m)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errProbe, err)
+	}
 	timer := time.NewTimer(l.opt.AckTimeout)
 	defer timer.Stop()
 	select {
