@@ -37,7 +37,7 @@ func (q *Queue) commitLoop(ctx context.Context) {
 			stopping = true
 		}
 		for {
-			batch, settled := q.take()
+			batch, settled := q.takeBatch()
 			if len(batch)+len(settled) == 0 || q.write(batch, settled) != nil {
 				break // after an error the next tick tries again
 			}
@@ -48,8 +48,8 @@ func (q *Queue) commitLoop(ctx context.Context) {
 	}
 }
 
-// take removes the next batch from what waits.
-func (q *Queue) take() ([]pending, []settlement) {
+// takeBatch removes the next batch from what waits.
+func (q *Queue) takeBatch() ([]pending, []settlement) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, size := 0, int64(0)
@@ -79,16 +79,19 @@ func (q *Queue) openRoom() {
 // write commits one batch and tells its producers. A batch that is too big
 // for one transaction is halved.
 func (q *Queue) write(batch []pending, settled []settlement) error {
+	q.committing.Lock()
 	began := time.Now()
 	ch, err := q.commit(batch, settled)
 	if errors.Is(err, badger.ErrTxnTooBig) && len(batch)+len(settled) > 1 {
+		q.committing.Unlock()
 		b, s := len(batch)/2, len(settled)/2
 		return errors.Join(q.write(batch[:b], settled[:s]), q.write(batch[b:], settled[s:]))
 	}
 	if err == nil {
 		q.timings.add(time.Since(began))
 	}
-	q.apply(ch, err)
+	q.apply(ch, batch, settled, err)
+	q.committing.Unlock()
 	for _, p := range batch {
 		if p.done != nil {
 			p.done(err)
@@ -96,7 +99,6 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 	}
 	if err != nil {
 		q.opt.Logger.Error("queue commit failed", "records", len(batch), "settled", len(settled), "error", err)
-		q.restoreSettled(settled)
 		return err
 	}
 	signal(q.ready)
@@ -105,10 +107,11 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 
 // change is the state that follows a transaction.
 type change struct {
-	ledger Ledger // routes that it touches
-	lanes  map[int]laneMark
-	notes  map[string]uint64
-	added  map[int][]Entry
+	ledger  Ledger // of the routes that it touches
+	streams map[*stream]mark
+	routes  map[string]uint16
+	notes   map[string]uint64
+	added   []Entry
 }
 
 // commit writes records, deletions, watermarks, notes and the ledger in one
@@ -117,15 +120,18 @@ func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
 	ch := q.plan(batch, settled)
 	txn := q.db.NewTransaction(true)
 	defer txn.Discard()
-	for _, p := range batch {
-		if err := txn.Set(recordKey(p.entry.Lane, p.entry.Seq), encodeRecord(p.entry)); err != nil {
+	for _, e := range ch.added {
+		if err := txn.Set(recordKey(e.stream.id, e.Seq), encodeRecord(e)); err != nil {
 			return ch, fmt.Errorf("write record: %w", err)
 		}
 	}
 	for _, s := range settled {
-		if err := txn.Delete(recordKey(s.entry.Lane, s.entry.Seq)); err != nil {
+		if err := txn.Delete(recordKey(s.stream.id, s.seq)); err != nil {
 			return ch, fmt.Errorf("delete record: %w", err)
 		}
+	}
+	if err := moveDead(txn, batch, settled); err != nil {
+		return ch, err
 	}
 	if err := ch.write(txn); err != nil {
 		return ch, err
@@ -136,38 +142,71 @@ func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
 	return ch, nil
 }
 
+// moveDead writes the dead letters of a transaction, and deletes those that
+// it revives.
+func moveDead(txn *badger.Txn, batch []pending, settled []settlement) error {
+	for _, p := range batch {
+		if p.dead == nil {
+			continue
+		}
+		if err := txn.Delete(deadKey(p.dead.ID)); err != nil {
+			return fmt.Errorf("delete dead letter: %w", err)
+		}
+	}
+	for _, s := range settled {
+		if s.dead == nil {
+			continue
+		}
+		b, err := s.dead.encode()
+		if err == nil {
+			err = txn.Set(deadKey(s.dead.ID), b)
+		}
+		if err != nil {
+			return fmt.Errorf("write dead letter: %w", err)
+		}
+	}
+	return nil
+}
+
 // plan computes what a transaction changes besides the records.
 func (q *Queue) plan(batch []pending, settled []settlement) change {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	ch := change{ledger: Ledger{}, lanes: map[int]laneMark{}, notes: map[string]uint64{}, added: map[int][]Entry{}}
-	touch := func(m Message) laneMark {
-		if _, ok := ch.ledger[m.Route]; !ok {
-			ch.ledger[m.Route] = q.ledger[m.Route]
-		}
-		if mark, ok := ch.lanes[m.Lane]; ok {
-			return mark
-		}
-		return q.lanes[m.Lane].laneMark
+	ch := change{
+		ledger: Ledger{}, streams: map[*stream]mark{}, routes: map[string]uint16{}, notes: map[string]uint64{},
+		added: make([]Entry, len(batch)),
 	}
-	for _, p := range batch {
-		m := p.entry.Message
-		mark := touch(m)
-		mark.queued.add(m)
-		ch.lanes[m.Lane] = mark
-		ch.ledger.accept(m)
-		ch.added[m.Lane] = append(ch.added[m.Lane], p.entry)
-		if m.Note.Key != "" {
-			ch.notes[m.Note.Key] = m.Note.Value
+	touch := func(s *stream) mark {
+		if _, ok := ch.ledger[s.route]; !ok {
+			ch.ledger[s.route] = q.ledger[s.route]
+			ch.routes[s.route] = s.id.route
+		}
+		if m, ok := ch.streams[s]; ok {
+			return m
+		}
+		return s.mark
+	}
+	for i, p := range batch {
+		s, size := p.entry.stream, p.entry.bytes()
+		m := touch(s)
+		m.queued.add(size)
+		ch.streams[s] = m
+		if p.dead == nil {
+			ch.ledger.accept(s.route, size)
+		} else {
+			ch.ledger.revive(s.route, size)
+		}
+		ch.added[i] = p.entry
+		if n := p.entry.Note; n.Key != "" {
+			ch.notes[n.Key] = n.Value
 		}
 	}
-	for _, s := range settled {
-		m := s.entry.Message
-		mark := touch(m)
-		mark.queued.sub(m)
-		mark.watermark = max(mark.watermark, s.watermark)
-		ch.lanes[m.Lane] = mark
-		ch.ledger.settle(m, s.outcome)
+	for _, l := range settled {
+		m := touch(l.stream)
+		m.queued.sub(l.size)
+		m.watermark = max(m.watermark, l.watermark)
+		ch.streams[l.stream] = m
+		ch.ledger.settle(l.stream.route, l.size, l.outcome)
 	}
 	return ch
 }
@@ -188,8 +227,13 @@ func (ch change) write(txn *badger.Txn) error {
 			return err
 		}
 	}
-	for n, mark := range ch.lanes {
-		if err := set(laneKey(n), mark.encode(), nil); err != nil {
+	for s, m := range ch.streams {
+		if err := set(streamKey(s.id), m.encode(), nil); err != nil {
+			return err
+		}
+	}
+	for route, n := range ch.routes {
+		if err := set(routeKey(route), encodeUint(uint64(n)), nil); err != nil {
 			return err
 		}
 	}
@@ -201,20 +245,38 @@ func (ch change) write(txn *badger.Txn) error {
 	return nil
 }
 
-// apply makes a committed change visible.
-func (q *Queue) apply(ch change, err error) {
+// apply makes a committed change visible, or gives up what did not commit.
+func (q *Queue) apply(ch change, batch []pending, settled []settlement, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.failing = err
 	if err != nil {
+		for _, p := range batch {
+			q.account(p.entry.Route, -p.entry.bytes(), -1)
+			if p.dead != nil {
+				q.dead[p.dead.ID] = *p.dead
+			}
+		}
+		q.settled = append(slices.Clone(settled), q.settled...) // the next commit tries again
 		return
+	}
+	if len(settled) > 0 {
+		q.openRoom()
+	}
+	for _, s := range settled {
+		if s.dead != nil {
+			q.dead[s.dead.ID] = *s.dead
+		}
 	}
 	maps.Copy(q.ledger, ch.ledger)
 	maps.Copy(q.notes, ch.notes)
-	for n, mark := range ch.lanes {
-		q.lanes[n].laneMark = mark
+	for s, m := range ch.streams {
+		s.mark = m
 	}
-	for n, entries := range ch.added {
-		q.lanes[n].committed(entries)
+	for _, e := range ch.added {
+		e.stream.committed(e)
+		if q.policies[e.Route].KeepLast {
+			q.coalesce(e)
+		}
 	}
 }

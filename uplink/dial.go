@@ -63,7 +63,26 @@ func CheckBroker(address string) error {
 type session struct {
 	client mqtt.Client
 	broker string
-	lost   <-chan error // one error when the connection has ended by itself
+	lost   <-chan error    // one error when the connection has ended by itself
+	ended  <-chan struct{} // closed at the same time
+}
+
+// errLost says that a connection ended by itself.
+var errLost = errors.New("connection lost")
+
+// publish hands a message to paho, which can hold it for half a minute after
+// the connection is gone; so it is not waited for longer than ctx.
+func (s session) publish(ctx context.Context, m Message) (mqtt.Token, error) {
+	handed := make(chan mqtt.Token, 1)
+	go func() { handed <- s.client.Publish(m.Topic, m.QoS, m.Retain, m.Payload) }()
+	select {
+	case token := <-handed:
+		return token, nil
+	case <-s.ended:
+		return nil, errLost
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // connect opens one connection, trying the brokers in order. Every
@@ -74,8 +93,11 @@ func (c Centre) connect(ctx context.Context, clientID string, clean bool, will *
 	if err != nil {
 		return session{}, err
 	}
-	lost := make(chan error, 1)
-	opts.SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err })
+	lost, over := make(chan error, 1), make(chan struct{})
+	opts.SetConnectionLostHandler(func(_ mqtt.Client, err error) {
+		lost <- err
+		close(over)
+	})
 	var errs []error
 	for _, address := range c.Brokers {
 		opts.Servers = nil
@@ -89,7 +111,7 @@ func (c Centre) connect(ctx context.Context, clientID string, clean bool, will *
 			return session{}, ctx.Err()
 		}
 		if token.Error() == nil {
-			return session{client, address, lost}, nil
+			return session{client, address, lost, over}, nil
 		}
 		errs = append(errs, fmt.Errorf("%w %s: %w", ErrCentre, address, cause(token.Error())))
 	}

@@ -7,22 +7,59 @@ import (
 
 // Keys of the store; README.md draws them.
 const (
-	prefixRecord = 'q' // q lane seq   -> record
-	prefixLane   = 'w' // w lane       -> watermark, records, bytes
+	prefixRecord = 'q' // q stream seq -> record
+	prefixStream = 'w' // w stream     -> watermark, records, bytes
+	prefixRoute  = 'r' // r name       -> number of the route
 	prefixLedger = 'l' // l route      -> account
 	prefixNote   = 'n' // n key        -> value
+	prefixDead   = 'd' // d seq        -> dead letter
 )
 
-func recordKey(lane int, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{prefixRecord, byte(lane)}, seq)
+// streamID names a FIFO of records: those of one route, in one lane, of one
+// class.
+type streamID struct {
+	lane  byte
+	class byte
+	route uint16
 }
 
-func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[2:]) }
+// Classes of streams. A route that keeps strict order has one stream; one
+// that is ordered by lane has two, so that what is accepted while the link is
+// up does not wait for what was accepted while it was down.
+const (
+	classStrict  = 0
+	classLive    = 1
+	classBacklog = 2
+)
 
-func laneKey(lane int) []byte       { return []byte{prefixLane, byte(lane)} }
+// streamKeyBytes is the length of a streamID in a key.
+const streamKeyBytes = 4
+
+func (id streamID) append(b []byte) []byte {
+	return binary.BigEndian.AppendUint16(append(b, id.lane, id.class), id.route)
+}
+
+func parseStreamID(b []byte) (streamID, error) {
+	if len(b) != streamKeyBytes {
+		return streamID{}, fmt.Errorf("stream: got %d bytes, expected %d", len(b), streamKeyBytes)
+	}
+	return streamID{b[0], b[1], binary.BigEndian.Uint16(b[2:])}, nil
+}
+
+func recordPrefix(id streamID) []byte { return id.append([]byte{prefixRecord}) }
+
+func recordKey(id streamID, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(recordPrefix(id), seq)
+}
+
+func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[1+streamKeyBytes:]) }
+
+func streamKey(id streamID) []byte  { return id.append([]byte{prefixStream}) }
+func routeKey(name string) []byte   { return append([]byte{prefixRoute}, name...) }
 func ledgerKey(route string) []byte { return append([]byte{prefixLedger}, route...) }
 func noteKey(key string) []byte     { return append([]byte{prefixNote}, key...) }
 func encodeUint(v uint64) []byte    { return binary.BigEndian.AppendUint64(nil, v) }
+
 func decodeUint(b []byte) (uint64, error) {
 	if len(b) != 8 {
 		return 0, fmt.Errorf("number: got %d bytes, expected 8", len(b))
@@ -30,24 +67,24 @@ func decodeUint(b []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
-// laneMark is the stored state of a lane: every record with a sequence number
+// mark is the stored state of a stream: every record with a sequence number
 // up to watermark has left the queue.
-type laneMark struct {
+type mark struct {
 	watermark uint64
 	queued    Tally
 }
 
-func (m laneMark) encode() []byte {
+func (m mark) encode() []byte {
 	b := encodeUint(m.watermark)
 	b = binary.BigEndian.AppendUint64(b, uint64(m.queued.Records))
 	return binary.BigEndian.AppendUint64(b, uint64(m.queued.Bytes))
 }
 
-func decodeLaneMark(b []byte) (laneMark, error) {
+func decodeMark(b []byte) (mark, error) {
 	if len(b) != 24 {
-		return laneMark{}, fmt.Errorf("lane mark: got %d bytes, expected 24", len(b))
+		return mark{}, fmt.Errorf("stream mark: got %d bytes, expected 24", len(b))
 	}
-	return laneMark{
+	return mark{
 		watermark: binary.BigEndian.Uint64(b),
 		queued:    Tally{int64(binary.BigEndian.Uint64(b[8:])), int64(binary.BigEndian.Uint64(b[16:]))},
 	}, nil

@@ -12,8 +12,8 @@ type Tally struct {
 	Bytes   int64 `json:"bytes"`
 }
 
-func (t *Tally) add(m Message) { t.Records++; t.Bytes += m.bytes() }
-func (t *Tally) sub(m Message) { t.Records--; t.Bytes -= m.bytes() }
+func (t *Tally) add(size int64) { t.Records++; t.Bytes += size }
+func (t *Tally) sub(size int64) { t.Records--; t.Bytes -= size }
 
 func (t Tally) plus(o Tally) Tally {
 	return Tally{t.Records + o.Records, t.Bytes + o.Bytes}
@@ -51,24 +51,27 @@ type Ledger map[string]Account
 func (l Ledger) clone() Ledger { return maps.Clone(l) }
 
 // accept counts a record that becomes queued.
-func (l Ledger) accept(m Message) {
-	a := l[m.Route]
-	a.Accepted.add(m)
-	a.Queued.add(m)
-	l[m.Route] = a
+func (l Ledger) accept(route string, size int64) {
+	a := l[route]
+	a.Accepted.add(size)
+	a.Queued.add(size)
+	l[route] = a
+}
+
+// revive counts a dead letter that becomes queued.
+func (l Ledger) revive(route string, size int64) {
+	a := l[route]
+	a.Dead.sub(size)
+	a.Queued.add(size)
+	l[route] = a
 }
 
 // settle counts a record that leaves the queue under the outcome's name.
-func (l Ledger) settle(m Message, o Outcome) {
-	a := l[m.Route]
-	a.Queued.sub(m)
-	switch o {
-	case Delivered:
-		a.Delivered.add(m)
-	case Quarantined:
-		a.Quarantined.add(m)
-	}
-	l[m.Route] = a
+func (l Ledger) settle(route string, size int64, o Outcome) {
+	a := l[route]
+	a.Queued.sub(size)
+	a.of(o).add(size)
+	l[route] = a
 }
 
 // Outcome is how a record left the queue.
@@ -76,9 +79,33 @@ type Outcome int
 
 // Outcomes of a record.
 const (
-	Delivered Outcome = iota
-	Quarantined
+	Delivered   Outcome = iota // the centre's PUBACK was seen
+	Dead                       // moved to the dead letters
+	Expired                    // older than it may be
+	Evicted                    // gave way at a bound
+	Coalesced                  // a newer one of its topic replaced it
+	Purged                     // removed by hand
+	Quarantined                // could not be read back
 )
+
+// of is the tally of an outcome.
+func (a *Account) of(o Outcome) *Tally {
+	switch o {
+	case Delivered:
+		return &a.Delivered
+	case Dead:
+		return &a.Dead
+	case Expired:
+		return &a.Expired
+	case Evicted:
+		return &a.Evicted
+	case Coalesced:
+		return &a.Coalesced
+	case Purged:
+		return &a.Purged
+	}
+	return &a.Quarantined
+}
 
 func encodeAccount(a Account) ([]byte, error) { return json.Marshal(a) }
 

@@ -2,9 +2,11 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -23,7 +25,16 @@ type LinkOptions struct {
 	Window     int           // publishes that may wait for their PUBACK at once
 	AckTimeout time.Duration // a PUBACK that is later ends the connection
 	Backoff    Backoff
-	Logger     *slog.Logger
+	Backfill   Backfill
+	// MaxMessageBytes is the largest topic and payload that the centre takes;
+	// what is larger becomes a dead letter. 0 means no bound.
+	MaxMessageBytes int64
+	Canary          string // the appliance's own topic for canaries; empty means none
+	CanaryEvery     time.Duration
+	CanaryTimeout   time.Duration
+	ProbeGap        time.Duration // between connections that isolate a poison message
+	Pauser          *Pauser       // shared with the presences; nil means one of its own
+	Logger          *slog.Logger
 }
 
 // Link carries records from the queue to the centre over one connection at a
@@ -34,7 +45,9 @@ type Link struct {
 	opt   LinkOptions
 	queue *Queue
 
-	unacked []Entry // handed out by the queue, not settled; owned by Serve
+	unacked  []Entry // handed out by the queue, not settled; owned by Serve
+	suspects suspects
+	canary   canary
 
 	mu    sync.Mutex
 	stats LinkStats
@@ -47,6 +60,7 @@ const (
 	LinkConnecting = "connecting" // for the first time
 	LinkConnected  = "connected"
 	LinkDown       = "down" // and being tried again
+	LinkPaused     = "paused"
 )
 
 // LinkStats is a snapshot of the link.
@@ -60,6 +74,9 @@ type LinkStats struct {
 	InFlight    int
 	NextAttempt time.Time // while down
 	Delivered   uint64    // PUBACKs since the start
+	Proven      bool      // a canary came back at least once
+	CanaryAt    time.Time // when the last one came back
+	CanaryTrip  time.Duration
 	// DeliveredPerS is the rate of PUBACKs over the last whole seconds.
 	DeliveredPerS float64
 	PubackP50     time.Duration
@@ -74,8 +91,20 @@ func NewLink(q *Queue, opt LinkOptions) *Link {
 	if opt.AckTimeout == 0 {
 		opt.AckTimeout = DefaultAckTimeout
 	}
+	if opt.Pauser == nil {
+		opt.Pauser = &Pauser{}
+	}
+	if opt.CanaryEvery == 0 {
+		opt.CanaryEvery, opt.CanaryTimeout = DefaultCanaryEvery, DefaultCanaryTimeout
+	}
+	if opt.ProbeGap == 0 {
+		opt.ProbeGap = DefaultProbeGap
+	}
 	opt.Centre, opt.Backoff, opt.Logger = linkDefaults(opt.Centre, opt.Backoff, opt.Logger)
-	return &Link{opt: opt, queue: q, stats: LinkStats{State: LinkConnecting, Since: time.Now(), Window: opt.Window}}
+	return &Link{
+		opt: opt, queue: q, canary: canary{topic: opt.Canary, every: opt.CanaryEvery, timeout: opt.CanaryTimeout},
+		stats: LinkStats{State: LinkConnecting, Since: time.Now(), Window: opt.Window},
+	}
 }
 
 func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog.Logger) {
@@ -96,7 +125,10 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 
 // Serve keeps the link up until ctx ends.
 func (l *Link) Serve(ctx context.Context) {
-	l.opt.Backoff.retry(ctx, l.generation, func(wait time.Duration, err error) {
+	l.opt.Backoff.retry(ctx, l.attempt, func(wait time.Duration, err error) {
+		if errors.Is(err, errPaused) {
+			return
+		}
 		level := slog.LevelDebug // a long outage is one line, not one for each attempt
 		if l.Stats().Reason != err.Error() {
 			level = slog.LevelWarn
@@ -116,6 +148,7 @@ func (l *Link) Stats() LinkStats {
 	l.mu.Unlock()
 	s.Delivered, s.PubackP50, s.PubackP99 = l.acks.read()
 	s.DeliveredPerS = l.rate.perSecond(time.Now())
+	s.Proven, s.CanaryAt, s.CanaryTrip = l.canary.state()
 	return s
 }
 
@@ -130,20 +163,66 @@ func (l *Link) set(change func(*LinkStats)) {
 	}
 }
 
+// attempt waits until the link is not paused, and makes one connection.
+func (l *Link) attempt(ctx context.Context) error {
+	if l.opt.Pauser.Paused() {
+		l.opt.Logger.Info("link to the centre is paused")
+		l.set(func(s *LinkStats) { s.State, s.Reason, s.InFlight = LinkPaused, "paused by hand", 0 })
+		if err := l.opt.Pauser.await(ctx); err != nil {
+			return err
+		}
+		l.set(func(s *LinkStats) { s.State, s.Reason = LinkConnecting, "" })
+	}
+	return l.opt.Pauser.during(ctx, l.generation)
+}
+
 // generation is one connection, from its dial to its loss.
 func (l *Link) generation(ctx context.Context) error {
+	sleep(ctx, l.probeWait())
+	l.suspects.last = time.Now()
 	s, err := l.opt.Centre.connect(ctx, l.opt.ClientID, false, nil)
 	if err != nil {
 		return err
 	}
+	defer s.client.Disconnect(250)
 	l.opt.Logger.Info("link to the centre is up", "broker", s.broker)
 	l.set(func(st *LinkStats) {
 		st.State, st.Broker, st.Reason, st.NextAttempt = LinkConnected, s.broker, "", time.Time{}
 		st.Generation++
 	})
+	if err := l.probe(ctx, s); err != nil {
+		return ended(ctx, err)
+	}
+	return ended(ctx, l.carry(ctx, s))
+}
+
+// carry moves records over one connection until it ends.
+func (l *Link) carry(ctx context.Context, s session) error {
+	l.queue.SetOnline(true)
+	defer l.queue.SetOnline(false)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var singing sync.WaitGroup
+	singing.Go(func() {
+		if err := l.canary.run(ctx, s); err != nil {
+			cancel(err)
+		}
+	})
 	f := newFlights(l, s.client)
-	err = f.run(ctx, s.lost)
-	s.client.Disconnect(250)
+	err := f.run(ctx, s.lost)
+	cancel(nil)
+	singing.Wait()
+	if !errors.Is(err, context.Canceled) {
+		l.suspects.died(f.inFlight)
+	}
+	return ended(ctx, err)
+}
+
+// ended is why a connection ended: what ended its context, or else err.
+func ended(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
 	return err
 }
 
@@ -163,8 +242,13 @@ type flights struct {
 	sent   chan flight   // in order; never full, since slots bounds it
 	head   *flight       // taken from sent by the collector, unsettled
 
+	boundary uint64       // what was queued before the connection is history
+	history  atomic.Int64 // publishes of history in flight
+	backfill backfiller
+
 	mu         sync.Mutex
 	moved      *sync.Cond // publishing or ended changed
+	inFlight   []Entry    // at the end, sent and not acknowledged
 	unsent     []Entry
 	publishing *Entry // the sender is inside paho with it
 	ended      bool   // the sender returned
@@ -175,7 +259,7 @@ func newFlights(l *Link, c mqtt.Client) *flights {
 	f := &flights{
 		link: l, client: c,
 		slots: make(chan struct{}, l.opt.Window), sent: make(chan flight, l.opt.Window),
-		unsent: l.unacked,
+		unsent: l.unacked, boundary: l.queue.LastSequence(), backfill: backfiller{limit: l.opt.Backfill},
 	}
 	f.moved = sync.NewCond(&f.mu)
 	return f
@@ -214,23 +298,43 @@ func (f *flights) send(ctx context.Context) {
 		f.mu.Unlock()
 	}()
 	for ctx.Err() == nil {
-		for len(f.unsent) > 0 {
-			select {
-			case f.slots <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			if !f.publish() {
-				return
-			}
+		if len(f.unsent) == 0 {
+			f.fetch(ctx)
+			continue
 		}
-		entries, err := f.link.queue.Next(ctx, f.link.opt.Window)
-		if err != nil && ctx.Err() == nil {
-			f.link.opt.Logger.Error("queue cannot be read", "error", err)
-			sleep(ctx, time.Second)
+		select {
+		case f.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
 		}
-		f.unsent = entries
+		if !f.publish() {
+			return
+		}
 	}
+}
+
+// fetch waits for records: what is new as far as the window has room, and
+// history as far as the backfill allows.
+func (f *flights) fetch(ctx context.Context) {
+	room := max(1, cap(f.slots)-len(f.slots))
+	history := f.backfill.room(time.Now(), cap(f.slots), int(f.history.Load()))
+	wait := ctx
+	if history == 0 { // look again soon
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, backfillPause)
+		defer cancel()
+	}
+	entries, err := f.link.queue.Next(wait, Want{Max: room, Boundary: f.boundary, History: history})
+	if err != nil && wait.Err() == nil {
+		f.link.opt.Logger.Error("queue cannot be read", "error", err)
+		sleep(ctx, time.Second)
+	}
+	for _, e := range entries {
+		if e.history {
+			f.backfill.sent(time.Now(), e.bytes())
+		}
+	}
+	f.unsent = f.link.oversize(entries)
 }
 
 // publish sends the next entry; false means that the generation has ended.
@@ -240,6 +344,9 @@ func (f *flights) publish() bool {
 	f.unsent, f.publishing = f.unsent[1:], &e
 	f.moved.Broadcast()
 	f.mu.Unlock()
+	if e.history {
+		f.history.Add(1)
+	}
 
 	token := f.client.Publish(e.Topic, e.QoS, e.Retain, e.Payload)
 
@@ -290,6 +397,9 @@ func (f *flights) settleHead() error {
 		return fmt.Errorf("publish seq %d: %w", f.head.entry.Seq, err)
 	}
 	f.link.queue.Settle(f.head.entry, Delivered)
+	if f.head.entry.history {
+		f.history.Add(-1)
+	}
 	now := time.Now()
 	f.link.acks.add(now.Sub(f.head.sent))
 	f.link.rate.add(now)
@@ -325,6 +435,7 @@ func (f *flights) collectDone() {
 	if f.publishing != nil {
 		left = append(left, *f.publishing)
 	}
+	f.inFlight = left
 	f.link.unacked = append(left, f.unsent...)
 }
 

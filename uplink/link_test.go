@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,6 +106,17 @@ func startLink(t testing.TB, q *Queue, opt LinkOptions) *Link {
 	return l
 }
 
+func startPresence(t testing.TB, opt PresenceOptions) *Presence {
+	t.Helper()
+	opt.Backoff, opt.Logger = quickBackoff, slog.New(slog.DiscardHandler)
+	p := NewPresence(opt)
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { p.Serve(ctx) })
+	t.Cleanup(func() { cancel(); done.Wait() })
+	return p
+}
+
 func expectAll(t *testing.T, w *watcher, n int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d messages at the centre", n), func() bool { return len(w.payloads()) >= n })
@@ -164,19 +175,23 @@ func TestLinkLosesNothingWhenTheCentreComesAndGoes(t *testing.T) {
 	}
 }
 
-// silentProxy passes everything to the centre and, while mute, nothing back.
-type silentProxy struct {
+// faultProxy stands between the link and the centre.
+type faultProxy struct {
 	net.Listener
-	mu   sync.Mutex
-	mute bool
+	connects atomic.Int64
+	mute     atomic.Bool // nothing comes back from the centre
+
+	mu  sync.Mutex
+	cut func(up []byte) bool // looks at what goes up; true closes the connection
 }
 
-func newSilentProxy(t *testing.T, target string) *silentProxy {
+func newFaultProxy(t *testing.T, target string) *faultProxy {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &silentProxy{Listener: ln}
+	p := &faultProxy{Listener: ln}
 	t.Cleanup(func() { ln.Close() })
 	go func() {
 		for {
@@ -184,49 +199,64 @@ func newSilentProxy(t *testing.T, target string) *silentProxy {
 			if err != nil {
 				return
 			}
+			p.connects.Add(1)
 			up, err := net.Dial("tcp", target)
 			if err != nil {
 				c.Close()
 				continue
 			}
-			go func() { io.Copy(up, c); up.Close() }()
-			go p.back(c, up)
+			end := func() { c.Close(); up.Close() }
+			go pass(up, c, end, p.goesUp)
+			go pass(c, up, end, func([]byte) (drop, cut bool) { return p.mute.Load(), false })
 		}
 	}()
 	return p
 }
 
-func (p *silentProxy) back(c, up net.Conn) {
-	defer c.Close()
+func (p *faultProxy) goesUp(b []byte) (drop, cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return false, p.cut != nil && p.cut(b)
+}
+
+func (p *faultProxy) setCut(cut func([]byte) bool) {
+	p.mu.Lock()
+	p.cut = cut
+	p.mu.Unlock()
+}
+
+func (p *faultProxy) url() string { return "tcp://" + p.Addr().String() }
+
+// pass copies from one side to the other as look allows.
+func pass(to, from net.Conn, end func(), look func([]byte) (drop, cut bool)) {
+	defer end()
 	b := make([]byte, 4096)
 	for {
-		n, err := up.Read(b)
+		n, err := from.Read(b)
 		if err != nil {
 			return
 		}
-		p.mu.Lock()
-		mute := p.mute
-		p.mu.Unlock()
-		if !mute {
-			c.Write(b[:n])
+		drop, cut := look(b[:n])
+		if cut {
+			return
+		}
+		if drop {
+			continue
+		}
+		if _, err := to.Write(b[:n]); err != nil {
+			return
 		}
 	}
-}
-
-func (p *silentProxy) setMute(m bool) {
-	p.mu.Lock()
-	p.mute = m
-	p.mu.Unlock()
 }
 
 func TestNothingIsDeletedWithoutItsPuback(t *testing.T) {
 	s := startMosquitto(t)
 	w := watch(t, s, "t/#")
-	p := newSilentProxy(t, s.Address())
+	p := newFaultProxy(t, s.Address())
 	q := openTestQueue(t, Options{})
-	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{"tcp://" + p.Addr().String()}}, AckTimeout: 300 * time.Millisecond})
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{p.url()}}, AckTimeout: 300 * time.Millisecond})
 	eventually(t, "link", func() bool { return l.Stats().State == LinkConnected })
-	p.setMute(true)
+	p.mute.Store(true)
 	for i := range 10 {
 		store(t, q, testMessage(5, i))
 	}
@@ -235,7 +265,7 @@ func TestNothingIsDeletedWithoutItsPuback(t *testing.T) {
 	if got := q.Depth().Records; got != 10 {
 		t.Fatalf("%d records are queued without a PUBACK, expected 10", got)
 	}
-	p.setMute(false)
+	p.mute.Store(false)
 	eventually(t, "delivery after the silence", func() bool { return q.Depth().Records == 0 })
 }
 
@@ -260,9 +290,9 @@ func TestLinkTriesBrokersInOrder(t *testing.T) {
 func TestPresenceSaysWhatIsTrue(t *testing.T) {
 	s := startMosquitto(t)
 	w := watch(t, s, testOrigin.CameraStatus("cam-1"))
-	p := newSilentProxy(t, s.Address())
+	p := newFaultProxy(t, s.Address())
 	pr := NewPresence(PresenceOptions{
-		Centre: Centre{Brokers: []string{"tcp://" + p.Addr().String()}}, Origin: testOrigin, Camera: "cam-1",
+		Centre: Centre{Brokers: []string{p.url()}}, Origin: testOrigin, Camera: "cam-1",
 		Backoff: quickBackoff, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -12,8 +12,9 @@ import (
 const (
 	// diskEvery is how often the free space is looked at.
 	diskEvery = 500 * time.Millisecond
-	// flattenAfter is how many deliveries make a compaction worth its cost:
-	// Badger does not reclaim a queue's deletions by itself.
+	// flattenAfter is how many deletions make a compaction worth its cost, as
+	// long as they are more than what is queued: Badger does not reclaim a
+	// queue's deletions by itself.
 	flattenAfter = 100_000
 )
 
@@ -29,7 +30,7 @@ func (q *Queue) maintain(ctx context.Context) {
 		case <-tick.C:
 		}
 		q.watchDisk()
-		if left := q.left(); left-flattened >= flattenAfter && q.Depth().Records == 0 {
+		if left := q.left(); left-flattened >= max(flattenAfter, q.Depth().Records) {
 			flattened = left
 			q.reclaim()
 		}

@@ -21,6 +21,11 @@ type Message struct {
 	Payload []byte // kept by the queue; the caller must not change it
 	QoS     byte   // 0 or 1
 	Retain  bool
+	Expiry  time.Time // after which it is not sent any more; zero means never
+	// Properties are the MQTT 5 properties of the publish, encoded by the
+	// broker. They are kept, though the 3.1.1 link does not send them.
+	Properties []byte
+	Deaths     int // how often it was a dead letter and retried
 	// Note, if its Key is set, is stored in the record's own transaction.
 	Note Note
 }
@@ -40,61 +45,104 @@ type Entry struct {
 	Message
 	Seq      uint64    // grows in the order of acceptance, over all lanes
 	Accepted time.Time // when Enqueue was called
+
+	stream  *stream // that it is in
+	history bool    // handed out as history
 }
+
+// expired reports whether the entry is no longer worth sending.
+func (e Entry) expired(now time.Time) bool { return !e.Expiry.IsZero() && now.After(e.Expiry) }
 
 // A stored record is drawn in README.md under "Stored format".
 const (
-	recordFormat = 1
-	flagRetain   = 1 << 2
-	maskQoS      = 3
-	recordHeader = 2 + 8
+	recordFormat   = 1
+	maskQoS        = 3
+	flagRetain     = 1 << 2
+	flagExpiry     = 1 << 3
+	flagProperties = 1 << 4
+	flagDeaths     = 1 << 5
+	recordHeader   = 2 + 8
 )
 
 var errRecord = errors.New("damaged record")
 
-// encodeRecord draws the value of an entry; lane and sequence are its key.
+// encodeRecord draws the value of an entry. The stream, and so the route and
+// the lane, and the sequence number are in its key.
 func encodeRecord(e Entry) []byte {
-	b := make([]byte, 0, recordHeader+2*binary.MaxVarintLen32+len(e.Route)+len(e.Topic)+len(e.Payload))
+	b := make([]byte, 0, recordHeader+8+2*binary.MaxVarintLen32+len(e.Properties)+len(e.Topic)+len(e.Payload))
 	flags := e.QoS & maskQoS
 	if e.Retain {
 		flags |= flagRetain
 	}
+	if !e.Expiry.IsZero() {
+		flags |= flagExpiry
+	}
+	if len(e.Properties) > 0 {
+		flags |= flagProperties
+	}
+	if e.Deaths > 0 {
+		flags |= flagDeaths
+	}
 	b = append(b, recordFormat, flags)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Accepted.UnixNano()))
-	b = appendString(b, e.Route)
-	b = appendString(b, e.Topic)
+	if flags&flagExpiry != 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(e.Expiry.UnixNano()))
+	}
+	if flags&flagProperties != 0 {
+		b = appendBytes(b, e.Properties)
+	}
+	if flags&flagDeaths != 0 {
+		b = binary.AppendUvarint(b, uint64(e.Deaths))
+	}
+	b = appendBytes(b, []byte(e.Topic))
 	return append(b, e.Payload...)
 }
 
-// decodeRecord reads a value; the entry's payload is a part of b.
-func decodeRecord(lane int, seq uint64, b []byte) (Entry, error) {
-	e := Entry{Seq: seq, Message: Message{Lane: lane}}
+// decodeRecord reads a value into e; its payload and properties are parts of
+// b.
+func decodeRecord(e *Entry, b []byte) error {
 	if len(b) < recordHeader || b[0] != recordFormat {
-		return e, fmt.Errorf("%w: lane %d seq %d: got %d bytes of format %v, expected format %d",
-			errRecord, lane, seq, len(b), b[:min(len(b), 1)], recordFormat)
+		return fmt.Errorf("%w: seq %d: got %d bytes of format %v, expected format %d",
+			errRecord, e.Seq, len(b), b[:min(len(b), 1)], recordFormat)
 	}
-	e.QoS, e.Retain = b[1]&maskQoS, b[1]&flagRetain != 0
+	flags := b[1]
+	e.QoS, e.Retain = flags&maskQoS, flags&flagRetain != 0
 	e.Accepted = time.Unix(0, int64(binary.BigEndian.Uint64(b[2:])))
-	var ok bool
-	rest := b[recordHeader:]
-	if e.Route, rest, ok = cutString(rest); ok {
-		e.Topic, rest, ok = cutString(rest)
+	rest, ok := b[recordHeader:], true
+	if flags&flagExpiry != 0 {
+		if len(rest) < 8 {
+			return fmt.Errorf("%w: seq %d: no room for the expiry", errRecord, e.Seq)
+		}
+		e.Expiry, rest = time.Unix(0, int64(binary.BigEndian.Uint64(rest))), rest[8:]
+	}
+	if flags&flagProperties != 0 {
+		e.Properties, rest, ok = cutBytes(rest)
+	}
+	if ok && flags&flagDeaths != 0 {
+		n, w := binary.Uvarint(rest)
+		if ok = w > 0; ok {
+			e.Deaths, rest = int(n), rest[w:]
+		}
+	}
+	var topic []byte
+	if ok {
+		topic, rest, ok = cutBytes(rest)
 	}
 	if !ok {
-		return e, fmt.Errorf("%w: lane %d seq %d: a string runs past the record's end", errRecord, lane, seq)
+		return fmt.Errorf("%w: seq %d: a field runs past the record's end", errRecord, e.Seq)
 	}
-	e.Payload = rest
-	return e, nil
+	e.Topic, e.Payload = string(topic), rest
+	return nil
 }
 
-func appendString(b []byte, s string) []byte {
+func appendBytes(b, s []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-func cutString(b []byte) (s string, rest []byte, ok bool) {
+func cutBytes(b []byte) (s, rest []byte, ok bool) {
 	n, w := binary.Uvarint(b)
 	if w <= 0 || n > uint64(len(b)-w) {
-		return "", nil, false
+		return nil, nil, false
 	}
-	return string(b[w : w+int(n)]), b[w+int(n):], true
+	return b[w : w+int(n)], b[w+int(n):], true
 }

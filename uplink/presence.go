@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -31,6 +32,7 @@ type PresenceOptions struct {
 	Origin  wire.Origin
 	Camera  string // empty for the appliance itself
 	Backoff Backoff
+	Pauser  *Pauser // shared with the link; nil means one of its own
 	Logger  *slog.Logger
 }
 
@@ -40,6 +42,9 @@ const stopTimeout = 2 * time.Second
 // NewPresence makes a presence that says online; it does no I/O.
 func NewPresence(opt PresenceOptions) *Presence {
 	opt.Centre, opt.Backoff, opt.Logger = linkDefaults(opt.Centre, opt.Backoff, opt.Logger)
+	if opt.Pauser == nil {
+		opt.Pauser = &Pauser{}
+	}
 	topic := opt.Origin.Status()
 	if opt.Camera != "" {
 		topic = opt.Origin.CameraStatus(opt.Camera)
@@ -69,7 +74,13 @@ func (p *Presence) Up() bool {
 // Serve keeps the presence connected until ctx ends, and then says offline
 // before it disconnects.
 func (p *Presence) Serve(ctx context.Context) {
-	p.opt.Backoff.retry(ctx, p.generation, func(wait time.Duration, err error) {
+	attempt := func(ctx context.Context) error {
+		if err := p.opt.Pauser.await(ctx); err != nil {
+			return err
+		}
+		return p.opt.Pauser.during(ctx, p.generation)
+	}
+	p.opt.Backoff.retry(ctx, attempt, func(wait time.Duration, err error) {
 		p.opt.Logger.Debug("presence is not connected", "topic", p.topic, "error", err, "retry_in_ms", wait.Milliseconds())
 	})
 }
@@ -102,6 +113,9 @@ func (p *Presence) generation(ctx context.Context) error {
 			last := p.current()
 			at := wire.At(time.Now())
 			last.State, last.Reason, last.Since = wire.Offline, "stopped", &at
+			if errors.Is(context.Cause(ctx), errPaused) {
+				last.Reason = "paused"
+			}
 			return p.publish(s, id, last, stopTimeout)
 		}
 	}

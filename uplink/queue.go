@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,8 +40,11 @@ const (
 // Options of a Queue. Zero values mean the defaults.
 type Options struct {
 	Dir          string
-	MaxBytes     int64  // bound of what is queued, topics and payloads
-	MinFreeBytes uint64 // nothing is accepted while the file system has less
+	MaxBytes     int64             // bound of what is queued, topics and payloads
+	MaxRecords   int64             // bound of what is queued; 0 means none
+	MaxDeadBytes int64             // bound of the dead letters
+	MinFreeBytes uint64            // nothing is accepted while the file system has less
+	Policies     map[string]Policy // by route; see SetPolicies
 	Logger       *slog.Logger
 	Now          func() time.Time
 	// Unsynced turns off the sync before the acknowledgement. It exists so
@@ -58,39 +62,60 @@ type Queue struct {
 	lock        *os.File
 	quarantined string // where a damaged store was moved at Open, or ""
 
+	// committing is held while the store's ledger is written. It is taken
+	// before mu.
+	committing sync.Mutex
+
+	// reading is held while records are taken from the head of a stream: by
+	// Next, and by the keeper that evicts and expires. It is taken before mu.
+	reading sync.Mutex
+
 	mu           sync.Mutex
 	closed       bool
+	online       bool
 	seq          uint64 // last assigned
 	pending      []pending
 	pendingBytes int64
 	settled      []settlement
-	room         chan struct{} // closed and replaced when pending was taken
-	lanes        [MaxLane + 1]lane
+	room         chan struct{} // closed and replaced when there may be room
+	streams      map[streamID]*stream
+	order        []*stream         // highest lane first
+	routes       map[string]uint16 // numbers of routes
+	load         map[string]Tally  // of each route: queued or pending
+	total        Tally             // of all routes: queued or pending
+	policies     map[string]Policy
 	ledger       Ledger
 	notes        map[string]uint64
-	lowDisk      error // why the disk's floor refuses, or nil
-	failing      error // the last commit's error, or nil
+	dead         map[uint64]DeadLetter // without their records
+	lowDisk      error                 // why the disk's floor refuses, or nil
+	failing      error                 // the last commit's error, or nil
 	freeDisk     uint64
 
-	wake    chan struct{} // something to commit
-	ready   chan struct{} // something to read
-	timings timings
+	wake       chan struct{} // something to commit
+	wakeKeeper chan struct{} // something to evict or expire
+	ready      chan struct{} // something to read
+	timings    timings
 
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
 
+// pending is a message that waits for its commit.
 type pending struct {
 	entry Entry
 	done  func(error)
+	dead  *DeadLetter // that it is revived from, or nil
 }
 
 // settlement is a record that left. Settlements are committed in their order,
 // so that watermark, which holds once this one is stored, is never ahead.
 type settlement struct {
-	entry     Entry
+	stream    *stream
+	seq       uint64
+	size      int64
 	outcome   Outcome
 	watermark uint64
+	dead      *DeadLetter // that it becomes, or nil
 }
 
 // Open opens or creates the queue below opt.Dir and starts its goroutines. A
@@ -104,8 +129,9 @@ func Open(opt Options) (*Queue, error) {
 	}
 	q := &Queue{
 		opt: opt, db: db, lock: lock, quarantined: quarantined,
-		ledger: Ledger{}, notes: map[string]uint64{},
-		room: make(chan struct{}), wake: make(chan struct{}, 1), ready: make(chan struct{}, 1),
+		streams: map[streamID]*stream{}, routes: map[string]uint16{}, load: map[string]Tally{},
+		policies: opt.Policies, ledger: Ledger{}, notes: map[string]uint64{}, dead: map[uint64]DeadLetter{},
+		room: make(chan struct{}), wake: make(chan struct{}, 1), wakeKeeper: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 	}
 	if err := q.restore(); err != nil {
 		return nil, errors.Join(err, db.Close(), lock.Close())
@@ -114,6 +140,7 @@ func Open(opt Options) (*Queue, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	q.stop = cancel
 	q.done.Go(func() { q.commitLoop(ctx) })
+	q.done.Go(func() { q.keep(ctx) })
 	q.done.Go(func() { q.maintain(ctx) })
 	return q, nil
 }
@@ -121,6 +148,9 @@ func Open(opt Options) (*Queue, error) {
 func withDefaults(opt Options) Options {
 	if opt.MaxBytes == 0 {
 		opt.MaxBytes = DefaultMaxBytes
+	}
+	if opt.MaxDeadBytes == 0 {
+		opt.MaxDeadBytes = DefaultMaxDeadBytes
 	}
 	if opt.MinFreeBytes == 0 {
 		opt.MinFreeBytes = DefaultMinFreeBytes
@@ -148,12 +178,63 @@ func (q *Queue) Enqueue(m Message, done func(error)) error {
 	if err := q.admit(m); err != nil {
 		return err
 	}
+	now := q.opt.Now()
+	m.Expiry = q.policies[m.Route].expiry(now, m.Expiry)
 	q.seq++
-	e := Entry{Message: m, Seq: q.seq, Accepted: q.opt.Now()}
-	q.pending = append(q.pending, pending{e, done})
-	q.pendingBytes += m.bytes()
-	signal(q.wake)
+	e := Entry{Message: m, Seq: q.seq, Accepted: now, stream: q.streamOf(m)}
+	q.push(pending{e, done, nil})
 	return nil
+}
+
+// push hands a message to the committer; mu is held.
+func (q *Queue) push(p pending) {
+	size := p.entry.bytes()
+	q.pending = append(q.pending, p)
+	q.pendingBytes += size
+	q.account(p.entry.Route, size, 1)
+	signal(q.wake)
+}
+
+// account changes what a route has queued or pending; mu is held.
+func (q *Queue) account(route string, bytes, records int64) {
+	delta := Tally{records, bytes}
+	q.load[route] = q.load[route].plus(delta)
+	q.total = q.total.plus(delta)
+}
+
+// streamOf returns the stream that a message goes to, and makes it if it is
+// new; mu is held.
+func (q *Queue) streamOf(m Message) *stream {
+	id := streamID{lane: byte(m.Lane), class: classStrict, route: q.routeNumber(m.Route)}
+	if q.policies[m.Route].Order == ByLane && !m.Retain {
+		id.class = classBacklog
+		if q.online {
+			id.class = classLive
+		}
+	}
+	return q.streamByID(id, m.Route)
+}
+
+func (q *Queue) streamByID(id streamID, route string) *stream {
+	s, ok := q.streams[id]
+	if !ok {
+		s = &stream{id: id, route: route}
+		q.streams[id] = s
+		q.order = append(q.order, s)
+		slices.SortStableFunc(q.order, func(a, b *stream) int { return int(b.id.lane) - int(a.id.lane) })
+	}
+	return s
+}
+
+// routeNumber returns a route's number, and gives it one if it is new; mu is
+// held. The next commit stores it.
+func (q *Queue) routeNumber(name string) uint16 {
+	n, ok := q.routes[name]
+	if !ok {
+		n = uint16(len(q.routes) + 1)
+		q.routes[name] = n
+	}
+	return n
 }
 
 // Room returns a channel that is closed when a message that was refused may
@@ -178,28 +259,38 @@ func check(m Message) error {
 	return nil
 }
 
-// admit says whether there is room for m; q.mu is held.
+// admit says whether there is room for m; mu is held. At a bound that is kept
+// by eviction it says ErrBusy while the keeper makes room.
 func (q *Queue) admit(m Message) error {
-	switch queued := q.queued().Bytes; {
+	switch {
 	case q.closed:
 		return ErrClosed
 	case q.lowDisk != nil:
 		return q.lowDisk
-	case queued+q.pendingBytes+m.bytes() > q.opt.MaxBytes:
-		return fmt.Errorf("%w: %d bytes are queued, the bound is %d", ErrFull, queued, q.opt.MaxBytes)
 	case len(q.pending) >= maxPendingRecords || q.pendingBytes+m.bytes() > maxPendingBytes:
 		return fmt.Errorf("%w: %d records wait for the disk", ErrBusy, len(q.pending))
+	}
+	p := q.policies[m.Route]
+	if over(q.load[m.Route], p.MaxBytes, p.MaxRecords, m.bytes()) {
+		if p.Overflow == Reject {
+			return fmt.Errorf("%w: route %s has %d records with %d bytes, its bound", ErrFull, m.Route, q.load[m.Route].Records, q.load[m.Route].Bytes)
+		}
+		signal(q.wakeKeeper)
+		return fmt.Errorf("%w: route %s makes room at its bound", ErrBusy, m.Route)
+	}
+	if over(q.total, q.opt.MaxBytes, q.opt.MaxRecords, m.bytes()) {
+		signal(q.wakeKeeper)
+		if p.Overflow == Reject || !q.evictable() {
+			return fmt.Errorf("%w: %d records with %d bytes are queued, the bound", ErrFull, q.total.Records, q.total.Bytes)
+		}
+		return fmt.Errorf("%w: the queue makes room at its bound", ErrBusy)
 	}
 	return nil
 }
 
-// queued sums the lanes; q.mu is held.
-func (q *Queue) queued() Tally {
-	var sum Tally
-	for i := range q.lanes {
-		sum = sum.plus(q.lanes[i].queued)
-	}
-	return sum
+// over reports whether one more message of the given size passes a bound.
+func over(t Tally, maxBytes, maxRecords, size int64) bool {
+	return (maxBytes > 0 && t.Bytes+size > maxBytes) || (maxRecords > 0 && t.Records+1 > maxRecords)
 }
 
 // Note returns the latest stored value of a key, or 0.
@@ -207,6 +298,17 @@ func (q *Queue) Note(key string) uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.notes[key]
+}
+
+// SetNote stores a note by itself. When it returns nil, the note is synced.
+func (q *Queue) SetNote(n Note) error {
+	if err := q.db.Update(func(txn *badger.Txn) error { return txn.Set(noteKey(n.Key), encodeUint(n.Value)) }); err != nil {
+		return fmt.Errorf("note %q: %w", n.Key, err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.notes[n.Key] = n.Value
+	return nil
 }
 
 // Close stores what was accepted so far and closes the store. What is in

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -54,7 +55,7 @@ func next(t testing.TB, q *Queue, n int) []Entry {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	e, err := q.Next(ctx, n)
+	e, err := q.Next(ctx, Want{Max: n, History: n})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func TestQueueReadsFromDiskWhatTheTailDropped(t *testing.T) {
 }
 
 func TestQueueRefusesBeyondItsBounds(t *testing.T) {
-	q := openTestQueue(t, Options{MaxBytes: 100})
+	q := openTestQueue(t, Options{MaxBytes: 100, Policies: map[string]Policy{"r5": {Overflow: Reject}}})
 	m := testMessage(5, 0)
 	m.Payload = make([]byte, 90)
 	store(t, q, m)
@@ -266,7 +267,7 @@ func TestLedgerStaysExact(t *testing.T) {
 		case 3, 4, 5:
 			for len(out) > 0 && rnd.IntN(8) > 0 {
 				i := rnd.IntN(len(out))
-				q.Settle(out[i], Outcome(rnd.IntN(2)))
+				q.Settle(out[i], Outcome(rnd.IntN(7)))
 				out = append(out[:i], out[i+1:]...)
 			}
 		case 6:
@@ -297,8 +298,8 @@ func checkLedger(t *testing.T, q *Queue, accepted int) {
 		t.Fatalf("lanes hold %+v, the ledger says %+v", got, total)
 	}
 	var stored int64
-	for lane := MinLane; lane <= MaxLane; lane++ {
-		entries, err := q.scan(lane, q.lanes[lane].watermark, 1<<20)
+	for _, st := range q.byLane() {
+		entries, _, err := q.scan(st, st.watermark, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,23 +311,31 @@ func checkLedger(t *testing.T, q *Queue, accepted int) {
 }
 
 func TestDecodeRecordRefusesDamage(t *testing.T) {
-	whole := encodeRecord(Entry{Message: Message{Route: "r", Topic: "topic", Payload: []byte("p")}, Accepted: time.Unix(1, 2)})
-	for cut := range len(whole) - 1 {
-		if _, err := decodeRecord(1, 1, whole[:cut]); err == nil && cut < len(whole)-1 {
-			t.Errorf("cut at %d of %d: accepted", cut, len(whole))
+	e := Entry{Accepted: time.Unix(1, 2), Message: Message{
+		Topic: "topic", Payload: []byte("payload"), Properties: []byte("properties"), Expiry: time.Unix(3, 4), QoS: 1, Retain: true,
+	}}
+	whole := encodeRecord(e)
+	var back Entry
+	if err := decodeRecord(&back, whole); err != nil || !reflect.DeepEqual(back, e) {
+		t.Errorf("got %+v (%v), expected %+v", back, err, e)
+	}
+	for cut := range len(whole) - len(e.Payload) {
+		if err := decodeRecord(&Entry{}, whole[:cut]); !errors.Is(err, errRecord) {
+			t.Errorf("cut at %d of %d: got %v", cut, len(whole), err)
 		}
 	}
 	whole[0] = 9
-	if _, err := decodeRecord(1, 1, whole); !errors.Is(err, errRecord) {
+	if err := decodeRecord(&Entry{}, whole); !errors.Is(err, errRecord) {
 		t.Errorf("unknown format: got %v", err)
 	}
 }
 
 func FuzzDecodeRecord(f *testing.F) {
-	f.Add(encodeRecord(Entry{Message: Message{Route: "r", Topic: "t", Payload: []byte("p")}}))
+	f.Add(encodeRecord(Entry{Message: Message{Topic: "t", Payload: []byte("p"), Properties: []byte("x"), Expiry: time.Unix(1, 1)}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if e, err := decodeRecord(1, 1, b); err == nil && len(e.Payload) > len(b) {
-			t.Errorf("payload of %d bytes from %d", len(e.Payload), len(b))
+		var e Entry
+		if err := decodeRecord(&e, b); err == nil && len(e.Payload)+len(e.Properties) > len(b) {
+			t.Errorf("%d bytes from %d", len(e.Payload)+len(e.Properties), len(b))
 		}
 	})
 }

@@ -4,18 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 )
 
-// Next waits for records and hands out up to n of them, those of the highest
-// lane first and each once: after that the caller owes a Settle for each, and
-// what it never settles is handed out again after the next Open. One caller
-// at a time.
-func (q *Queue) Next(ctx context.Context, n int) ([]Entry, error) {
+// Want says which records a reader asks for. Those up to Boundary are
+// history: what an outage left.
+type Want struct {
+	Max      int // records
+	Boundary uint64
+	History  int // of them history, after everything else
+}
+
+// Next waits for records and hands out up to w.Max of them: first those after
+// the boundary, then history, each from the highest lane first and in the
+// order of acceptance within a lane. After that the caller owes a Settle for
+// each, and what it never settles is handed out again after the next Open.
+// One caller at a time.
+func (q *Queue) Next(ctx context.Context, w Want) ([]Entry, error) {
 	for {
-		entries, err := q.next(n)
+		entries, err := q.take(w)
 		if err != nil || len(entries) > 0 {
 			return entries, err
 		}
@@ -27,75 +35,147 @@ func (q *Queue) Next(ctx context.Context, n int) ([]Entry, error) {
 	}
 }
 
-func (q *Queue) next(n int) ([]Entry, error) {
-	for i := MaxLane; i >= MinLane; i-- {
-		q.mu.Lock()
-		l := &q.lanes[i]
-		pos, last := l.pos, l.last
-		entries := l.fromTail(n)
-		l.issue(entries)
-		q.mu.Unlock()
-		if len(entries) > 0 {
-			return entries, nil
+func (q *Queue) take(w Want) ([]Entry, error) {
+	q.reading.Lock()
+	defer q.reading.Unlock()
+	now := q.opt.Now()
+	var out []Entry
+	for len(out) < w.Max {
+		s, history, err := q.pick(w)
+		if err != nil {
+			return out, err
 		}
-		if pos == last {
+		if s == nil {
+			break
+		}
+		e := q.issue(s)
+		if e.expired(now) {
+			q.Settle(e, Expired)
 			continue
 		}
-		found, err := q.scan(i, pos, n)
+		if history {
+			w.History--
+		}
+		e.history = history
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+// pick returns the stream whose head is next, or nil, and whether that is
+// history; reading is held.
+func (q *Queue) pick(w Want) (*stream, bool, error) {
+	var history *stream
+	var best *stream
+	for _, s := range q.byLane() {
+		if best != nil && s.id.lane < best.id.lane {
+			break
+		}
+		ok, err := q.head(s)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		q.mu.Lock()
-		l.issue(found)
-		if len(found) < n {
-			l.pos = max(l.pos, last)
-		}
-		q.mu.Unlock()
-		if entries = q.setAside(found); len(entries) > 0 {
-			return entries, nil
+		switch {
+		case !ok:
+		case s.id.class == classBacklog || s.ahead[0].Seq <= w.Boundary:
+			if history == nil || (s.id.lane == history.id.lane && s.ahead[0].Seq < history.ahead[0].Seq) {
+				history = s
+			}
+		case best == nil || s.ahead[0].Seq < best.ahead[0].Seq:
+			best = s
 		}
 	}
-	return nil, nil
+	if best == nil && w.History > 0 {
+		return history, true, nil
+	}
+	return best, false, nil
 }
 
-// setAside quarantines the entries that could not be decoded, and returns the
-// others.
-func (q *Queue) setAside(found []Entry) []Entry {
-	return slices.DeleteFunc(found, func(e Entry) bool {
-		if e.Route != "" {
-			return false
+// byLane returns the streams, highest lane first.
+func (q *Queue) byLane() []*stream {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.order[:len(q.order):len(q.order)]
+}
+
+// head makes sure that s.ahead has the stream's oldest record, and reports
+// whether there is one; reading is held.
+func (q *Queue) head(s *stream) (bool, error) {
+	for {
+		q.mu.Lock()
+		found := s.refill()
+		pos, last := s.pos, s.last
+		q.mu.Unlock()
+		if found || pos >= last {
+			return found, nil
 		}
-		q.opt.Logger.Error("a queued record cannot be read and is set aside", "lane", e.Lane, "seq", e.Seq)
-		q.Settle(e, Quarantined)
-		return true
-	})
+		entries, more, err := q.scan(s, pos, aheadLen)
+		if err != nil {
+			return false, err
+		}
+		q.mu.Lock()
+		s.read(entries)
+		if !more {
+			s.skipTo(last)
+		}
+		q.mu.Unlock()
+		q.setAside(s)
+	}
 }
 
-// scan reads up to n records of a lane after pos. One that cannot be decoded
-// comes back without a route.
-func (q *Queue) scan(laneNo int, pos uint64, n int) ([]Entry, error) {
-	var entries []Entry
-	prefix := []byte{prefixRecord, byte(laneNo)}
-	err := q.db.View(func(txn *badger.Txn) error {
+// issue hands out the head of a stream; reading is held.
+func (q *Queue) issue(s *stream) Entry {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return s.issue()
+}
+
+// setAside quarantines the entries that could not be decoded.
+func (q *Queue) setAside(s *stream) {
+	for i := 0; i < len(s.ahead); i++ {
+		if s.ahead[i].Topic != "" {
+			continue
+		}
+		// It leaves in its turn, so that the watermark stays true.
+		q.opt.Logger.Error("a queued record cannot be read and is set aside", "route", s.route, "seq", s.ahead[i].Seq)
+		q.mu.Lock()
+		e := s.ahead[i]
+		s.ahead = append(s.ahead[:i:i], s.ahead[i+1:]...)
+		q.mu.Unlock()
+		q.drop(e, Quarantined)
+		i--
+	}
+}
+
+// scan reads up to n records of a stream after pos, and reports whether there
+// may be more. One that cannot be decoded comes back without a topic.
+func (q *Queue) scan(s *stream, pos uint64, n int) (entries []Entry, more bool, err error) {
+	prefix := recordPrefix(s.id)
+	var size int64
+	err = q.db.View(func(txn *badger.Txn) error {
 		opt := badger.DefaultIteratorOptions
-		opt.Prefix, opt.PrefetchSize = prefix, n
+		opt.Prefix, opt.PrefetchSize = prefix, min(n, 64)
 		it := txn.NewIterator(opt)
 		defer it.Close()
-		for it.Seek(recordKey(laneNo, pos+1)); it.ValidForPrefix(prefix) && len(entries) < n; it.Next() {
-			seq := seqOf(it.Item().Key())
+		for it.Seek(recordKey(s.id, pos+1)); it.ValidForPrefix(prefix); it.Next() {
+			if len(entries) >= n || size >= aheadBytes {
+				more = true
+				return nil
+			}
+			e := Entry{Seq: seqOf(it.Item().Key()), Message: Message{Route: s.route, Lane: int(s.id.lane)}, stream: s}
 			value, err := it.Item().ValueCopy(nil)
 			if err != nil {
-				return fmt.Errorf("read lane %d seq %d: %w", laneNo, seq, err)
+				return fmt.Errorf("read route %s seq %d: %w", s.route, e.Seq, err)
 			}
-			e, err := decodeRecord(laneNo, seq, value)
-			if err != nil {
-				e = Entry{Seq: seq, Message: Message{Lane: laneNo}}
+			if decodeRecord(&e, value) != nil {
+				e.Topic, e.Payload = "", nil
 			}
+			size += e.bytes()
 			entries = append(entries, e)
 		}
 		return nil
 	})
-	return entries, err
+	return entries, more, err
 }
 
 // Settle says how an entry that Next handed out left the queue. It returns at
@@ -103,26 +183,34 @@ func (q *Queue) scan(laneNo int, pos uint64, n int) ([]Entry, error) {
 // that the entry is handed out again.
 func (q *Queue) Settle(e Entry, o Outcome) {
 	q.mu.Lock()
-	q.settled = append(q.settled, settlement{e, o, q.lanes[e.Lane].settle(e.Seq)})
-	full := len(q.settled) >= maxBatchSettled/2
-	q.mu.Unlock()
-	if full {
-		signal(q.wake)
-	}
+	defer q.mu.Unlock()
+	q.leave(settlement{e.stream, e.Seq, e.bytes(), o, e.stream.settle(e.Seq), nil})
 }
 
-// restoreSettled keeps deliveries whose commit failed for the next one.
-func (q *Queue) restoreSettled(s []settlement) {
+// drop settles an entry that was never issued; the watermark stays.
+func (q *Queue) drop(e Entry, o Outcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.settled = append(s, q.settled...)
+	q.leave(settlement{e.stream, e.Seq, e.bytes(), o, 0, nil})
+}
+
+// leave queues a settlement for the next commit; mu is held.
+func (q *Queue) leave(s settlement) {
+	q.settled = append(q.settled, s)
+	q.account(s.stream.route, -s.size, -1)
+	if len(q.settled) >= maxBatchSettled/2 {
+		signal(q.wake)
+	}
 }
 
 // restore reads the state that a former process left.
 func (q *Queue) restore() error {
 	err := q.db.View(func(txn *badger.Txn) error {
-		return errors.Join(q.restoreLanes(txn), q.restoreLedger(txn), q.restoreNotes(txn))
+		return errors.Join(q.restoreStreams(txn), q.restoreLedger(txn), q.restoreNotes(txn), q.restoreDead(txn))
 	})
+	if err == nil {
+		err = q.restoreLatest()
+	}
 	if err != nil {
 		return fmt.Errorf("read queue state: %w", err)
 	}
@@ -130,29 +218,62 @@ func (q *Queue) restore() error {
 	return nil
 }
 
-func (q *Queue) restoreLanes(txn *badger.Txn) error {
-	for i := MinLane; i <= MaxLane; i++ {
-		l := &q.lanes[i]
-		if err := get(txn, laneKey(i), func(b []byte) (err error) {
-			l.laneMark, err = decodeLaneMark(b)
-			return err
-		}); err != nil {
+// restoreStreams reads the routes and the streams.
+func (q *Queue) restoreStreams(txn *badger.Txn) error {
+	names := map[uint16]string{}
+	if err := each(txn, prefixRoute, func(name string, b []byte) error {
+		n, err := decodeUint(b)
+		q.routes[name], names[uint16(n)] = uint16(n), name
+		return err
+	}); err != nil {
+		return err
+	}
+	return each(txn, prefixStream, func(key string, b []byte) error {
+		id, err := parseStreamID([]byte(key))
+		if err != nil {
 			return err
 		}
-		l.pos, l.last = l.watermark, max(l.watermark, lastSeq(txn, i))
-		l.tailFrom = l.last
-		q.seq = max(q.seq, l.last)
+		s := q.streamByID(id, names[id.route])
+		if s.mark, err = decodeMark(b); err != nil {
+			return err
+		}
+		s.pos, s.last = s.watermark, max(s.watermark, lastSeq(txn, id))
+		s.tailFrom = s.last
+		q.seq = max(q.seq, s.last)
+		q.account(s.route, s.queued.Bytes, s.queued.Records)
+		return nil
+	})
+}
+
+// restoreLatest finds the newest message of each topic on routes that keep
+// only those.
+func (q *Queue) restoreLatest() error {
+	for _, s := range q.order {
+		if !q.policies[s.route].KeepLast {
+			continue
+		}
+		for pos, more := s.watermark, true; more; {
+			entries, m, err := q.scan(s, pos, aheadLen)
+			if err != nil {
+				return err
+			}
+			for _, e := range entries {
+				s.replace(e, false)
+				pos = e.Seq
+			}
+			more = m
+		}
 	}
 	return nil
 }
 
-// lastSeq is the newest stored sequence number of a lane, or 0.
-func lastSeq(txn *badger.Txn, laneNo int) uint64 {
+// lastSeq is the newest stored sequence number of a stream, or 0.
+func lastSeq(txn *badger.Txn, id streamID) uint64 {
 	opt := badger.DefaultIteratorOptions
-	opt.Reverse, opt.PrefetchValues, opt.Prefix = true, false, []byte{prefixRecord, byte(laneNo)}
+	opt.Reverse, opt.PrefetchValues, opt.Prefix = true, false, recordPrefix(id)
 	it := txn.NewIterator(opt)
 	defer it.Close()
-	it.Seek(recordKey(laneNo, ^uint64(0)))
+	it.Seek(recordKey(id, ^uint64(0)))
 	if !it.Valid() {
 		return 0
 	}
@@ -171,18 +292,6 @@ func (q *Queue) restoreNotes(txn *badger.Txn) error {
 		q.notes[key], err = decodeUint(b)
 		return err
 	})
-}
-
-// get hands the value of a key to f; a key that is not there is no error.
-func get(txn *badger.Txn, key []byte, f func([]byte) error) error {
-	item, err := txn.Get(key)
-	if errors.Is(err, badger.ErrKeyNotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read %q: %w", key, err)
-	}
-	return item.Value(f)
 }
 
 // each hands every key below a prefix, without it, and its value to f.

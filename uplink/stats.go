@@ -24,6 +24,7 @@ type QueueStats struct {
 	CommitP99    time.Duration
 	StoreBytes   int64 // Badger's files
 	LaneQueued   [MaxLane + 1]Tally
+	LaneOldest   [MaxLane + 1]time.Time
 	LastSequence uint64
 }
 
@@ -32,6 +33,22 @@ func (q *Queue) Depth() Tally {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.queued()
+}
+
+// queued sums what is stored; mu is held.
+func (q *Queue) queued() Tally {
+	var sum Tally
+	for _, s := range q.order {
+		sum = sum.plus(s.queued)
+	}
+	return sum
+}
+
+// LastSequence is the newest sequence number that was given to a message.
+func (q *Queue) LastSequence() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.seq
 }
 
 // Ledger returns a copy of every route's account.
@@ -51,34 +68,38 @@ func (q *Queue) Stats() QueueStats {
 		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: q.lowDisk, Failing: q.failing,
 		Quarantined: q.quarantined, Quarantines: len(kept), StoreBytes: lsm + vlog, LastSequence: q.seq,
 	}
-	for i := range q.lanes {
-		s.LaneQueued[i] = q.lanes[i].queued
+	for _, st := range q.order {
+		s.LaneQueued[st.id.lane] = s.LaneQueued[st.id.lane].plus(st.queued)
 	}
 	q.mu.Unlock()
-	s.OldestAt = q.oldest()
+	s.LaneOldest = q.oldest()
+	for _, at := range s.LaneOldest {
+		if !at.IsZero() && (s.OldestAt.IsZero() || at.Before(s.OldestAt)) {
+			s.OldestAt = at
+		}
+	}
 	s.Commits, s.CommitP50, s.CommitP99 = q.timings.read()
 	return s
 }
 
-// oldest is the acceptance of the oldest queued record over all lanes.
-func (q *Queue) oldest() time.Time {
-	var oldest time.Time
-	for i := MinLane; i <= MaxLane; i++ {
+// oldest is the acceptance of the oldest queued record of each lane, or zero.
+func (q *Queue) oldest() (at [MaxLane + 1]time.Time) {
+	for _, s := range q.byLane() {
 		q.mu.Lock()
-		mark := q.lanes[i].laneMark
+		m := s.mark
 		q.mu.Unlock()
-		if mark.queued.Records == 0 {
+		if m.queued.Records == 0 {
 			continue
 		}
-		entries, err := q.scan(i, mark.watermark, 1)
+		entries, _, err := q.scan(s, m.watermark, 1)
 		if err != nil || len(entries) == 0 {
-			continue
+			continue // it has just left
 		}
-		if at := entries[0].Accepted; oldest.IsZero() || at.Before(oldest) {
-			oldest = at
+		if lane := s.id.lane; at[lane].IsZero() || entries[0].Accepted.Before(at[lane]) {
+			at[lane] = entries[0].Accepted
 		}
 	}
-	return oldest
+	return at
 }
 
 // timings counts durations and keeps the newest.

@@ -1,0 +1,105 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// Defaults of the canary.
+const (
+	DefaultCanaryEvery   = 15 * time.Second
+	DefaultCanaryTimeout = 45 * time.Second
+)
+
+// errStalled ends a connection whose canaries stopped coming back.
+var errStalled = errors.New("the centre acknowledges, but canaries do not come back")
+
+// canary publishes on the appliance's own topic at the centre and waits for
+// the message to come back: the proof that the path works in both directions.
+// Where none ever came back, the centre may not permit it; then the path is
+// unproven and the connection is left alone.
+type canary struct {
+	topic   string
+	every   time.Duration
+	timeout time.Duration
+
+	fatal int // connections in a row that ended with a canary unacknowledged; owned by run
+
+	mu     sync.Mutex
+	proven bool // one came back, in the life of the process
+	back   time.Time
+	trip   time.Duration
+}
+
+func canaryPayload(t time.Time) []byte { return strconv.AppendInt(nil, t.UnixNano(), 10) }
+
+// received takes a canary that came back.
+func (c *canary) received(payload []byte) {
+	sent, err := strconv.ParseInt(string(payload), 10, 64)
+	if err != nil {
+		return // somebody else's message on our topic proves nothing
+	}
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.proven, c.back, c.trip = true, now, max(0, now.Sub(time.Unix(0, sent)))
+}
+
+// state is whether the path is proven, when the last canary came back and how
+// long it took.
+func (c *canary) state() (proven bool, back time.Time, trip time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.proven, c.back, c.trip
+}
+
+// run sends canaries on one connection, and returns errStalled when they stop
+// coming back, or nil when ctx ends. A centre that closes the connection on a
+// canary gets no more of them.
+func (c *canary) run(ctx context.Context, s session) error {
+	if proven, _, _ := c.state(); c.topic == "" || (!proven && c.fatal >= deadAfter) {
+		<-ctx.Done()
+		return nil
+	}
+	var sent mqtt.Token
+	tried := false
+	defer func() {
+		if c.fatal++; !tried || (sent != nil && sent.WaitTimeout(0) && sent.Error() == nil) {
+			c.fatal = 0
+		}
+	}()
+	sub := s.client.Subscribe(c.topic, 0, func(_ mqtt.Client, m mqtt.Message) { c.received(m.Payload()) })
+	tick := time.NewTicker(c.every)
+	defer tick.Stop()
+	began := time.Now()
+	for {
+		select {
+		case <-sub.Done(): // refused or not, whether canaries come back is what counts
+			var err error
+			tried = true
+			if sent, err = s.publish(ctx, Message{Topic: c.topic, QoS: 1, Payload: canaryPayload(time.Now())}); err != nil {
+				return nil // the connection is over, and the collector says so
+			}
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		proven, back, _ := c.state()
+		if back.Before(began) {
+			back = began
+		}
+		if proven && time.Since(back) > c.timeout {
+			return fmt.Errorf("%w for %v", errStalled, c.timeout)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package uplink
+
+import (
+	"context"
+	"time"
+)
+
+// keepEvery is how often the keeper looks for what expired.
+const keepEvery = time.Second
+
+// keep evicts at the bounds and expires by age until ctx ends.
+func (q *Queue) keep(ctx context.Context) {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-q.wakeKeeper:
+		}
+		for _, s := range q.byLane() {
+			q.expire(s)
+		}
+		q.evict()
+		q.boundDead()
+	}
+}
+
+// expire drops what is too old from the head of a stream. What expires behind
+// a head that does not is dropped when it is its turn to be sent.
+func (q *Queue) expire(s *stream) {
+	q.reading.Lock()
+	defer q.reading.Unlock()
+	now := q.opt.Now()
+	for {
+		ok, err := q.head(s)
+		if err != nil {
+			q.opt.Logger.Error("queue cannot be read", "route", s.route, "error", err)
+			return
+		}
+		if !ok || !q.headExpired(s, now) {
+			return
+		}
+		q.Settle(q.issue(s), Expired)
+	}
+}
+
+// headExpired reports whether the head of a stream is too old, by its own
+// expiry or by its route's bound as it is now; reading is held.
+func (q *Queue) headExpired(s *stream, now time.Time) bool {
+	e := s.ahead[0]
+	q.mu.Lock()
+	limit := q.policies[s.route].expiry(e.Accepted, e.Expiry)
+	q.mu.Unlock()
+	return !limit.IsZero() && now.After(limit)
+}
+
+// evict makes room at the bounds of the routes and of the whole.
+func (q *Queue) evict() {
+	for _, s := range q.byLane() {
+		q.mu.Lock()
+		p, load := q.policies[s.route], q.load[s.route]
+		q.mu.Unlock()
+		if p.Overflow == Reject {
+			continue
+		}
+		q.evictFrom(s, excess(load, p.MaxBytes, p.MaxRecords))
+	}
+	streams := q.byLane()
+	for i := len(streams) - 1; i >= 0; i-- { // the lowest lane first
+		q.mu.Lock()
+		left := excess(q.total, q.opt.MaxBytes, q.opt.MaxRecords)
+		reject := q.policies[streams[i].route].Overflow == Reject
+		q.mu.Unlock()
+		if left == (Tally{}) {
+			return
+		}
+		if !reject {
+			q.evictFrom(streams[i], left)
+		}
+	}
+}
+
+// spare is the part of a bound that eviction frees beyond it, so that it is
+// not needed for every message: one in spareShare.
+const spareShare = 32
+
+// excess is what has to go for a tally to be a little below its bounds: more
+// bytes or records than the result are left.
+func excess(t Tally, maxBytes, maxRecords int64) Tally {
+	var out Tally
+	if maxBytes > 0 && t.Bytes > maxBytes-maxBytes/spareShare {
+		out.Bytes = t.Bytes - (maxBytes - maxBytes/spareShare)
+	}
+	if maxRecords > 0 && t.Records > maxRecords-max(1, maxRecords/spareShare) {
+		out.Records = t.Records - (maxRecords - max(1, maxRecords/spareShare))
+	}
+	return out
+}
+
+// evictFrom drops the oldest records of a stream, until as many bytes and
+// records are gone as over says or the stream has no more to give.
+func (q *Queue) evictFrom(s *stream, over Tally) {
+	q.reading.Lock()
+	defer q.reading.Unlock()
+	for over.Bytes > 0 || over.Records > 0 {
+		ok, err := q.head(s)
+		if err != nil {
+			q.opt.Logger.Error("queue cannot be read", "route", s.route, "error", err)
+			return
+		}
+		if !ok {
+			return
+		}
+		e := q.issue(s)
+		over.sub(e.bytes())
+		q.Settle(e, Evicted)
+	}
+}
+
+// evictable reports whether any queued record may be evicted; mu is held.
+func (q *Queue) evictable() bool {
+	for _, s := range q.order {
+		if s.queued.Records > 0 && q.policies[s.route].Overflow != Reject {
+			return true
+		}
+	}
+	return len(q.pending) > 0
+}
+
+// coalesce notes that e, which is durable now, is the newest of its topic. The
+// older one gives way unless it was handed out or the link is up; mu is held.
+func (q *Queue) coalesce(e Entry) {
+	old, ok := e.stream.replace(e, !q.online)
+	if ok {
+		q.leave(settlement{e.stream, old.seq, old.size, Coalesced, 0, nil})
+	}
+}
