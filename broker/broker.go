@@ -39,8 +39,8 @@ type Message struct {
 // Store takes one message. A nil result means that done will be called
 // exactly once, from any goroutine, with nil after the message is durable or
 // with the error that prevented it; done does not block. Any other result is
-// a refusal, and done is not called; Store may be called again. done is nil
-// for QoS 0. Store must not block.
+// a refusal, and done is not called; Store may be called again. Store must
+// not block.
 type Store func(done func(error)) error
 
 // Sink decides about a device's publish: nil means that it stays local.
@@ -97,7 +97,7 @@ func New(opt Options) *Broker {
 		SysTopicResendInterval:  10,
 		ClientNetReadBufferSize: 4 << 10,
 	})}
-	b.hook = &hook{opt: opt, stats: &counters{}, stop: make(chan struct{})}
+	b.hook = &hook{opt: opt, server: b.server, stats: &counters{}, stop: make(chan struct{})}
 	return b
 }
 

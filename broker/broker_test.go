@@ -188,14 +188,20 @@ func (k *disk) refuse(err error) {
 	k.mu.Unlock()
 }
 
-// finish waits for the i-th store and completes it.
-func (k *disk) finish(t testing.TB, i int, err error) {
+// await waits for the i-th store.
+func (k *disk) await(t testing.TB, i int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("store %d", i), func() bool {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return len(k.stored) > i
 	})
+}
+
+// finish waits for the i-th store and completes it.
+func (k *disk) finish(t testing.TB, i int, err error) {
+	t.Helper()
+	k.await(t, i)
 	k.mu.Lock()
 	done := k.stored[i]
 	k.mu.Unlock()
@@ -353,6 +359,7 @@ func TestFailedStoreEndsA311Connection(t *testing.T) {
 	d := connect(t, b, "dev", 4, true)
 	d.publish("r/a", 1, 1, "x")
 	d.publish("r/b", 1, 2, "y")
+	k.await(t, 1)
 	k.finish(t, 0, errors.New("disk error"))
 	k.finish(t, 1, nil) // must not be acknowledged before the first
 	d.expectEnd()
@@ -426,25 +433,141 @@ func TestPipeliningDeviceIsAcknowledgedInFull(t *testing.T) {
 	}
 }
 
-// TestDeviceThatDoesNotReadHoldsUpNobody fills one device's socket with
-// acknowledgements and expects another to be served.
+// TestDeviceThatDoesNotReadHoldsUpNobody has a QoS 1 subscriber whose socket
+// is full: devices, the appliance itself and the broker's end go on.
 func TestDeviceThatDoesNotReadHoldsUpNobody(t *testing.T) {
 	k := &disk{}
 	b := startBroker(t, Options{Sink: k.sink})
-	deaf := connect(t, b, "deaf", 4, true)
-	sub := connect(t, b, "sub", 4, true)
-	sub.subscribe("nothing")
-	const n = 1000
-	for i := range n {
-		deaf.publish("r/x", 1, uint16(i+1), "x")
-	}
-	for i := range n {
-		k.finish(t, i, nil)
+	deaf := connect(t, b, "deaf", 4, false)
+	deaf.send(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
+		Filters: packets.Subscriptions{{Filter: "local/#", Qos: 1}},
+	})
+	deaf.expect(packets.Suback)
+	payload := make([]byte, 64<<10)
+	for range 400 { // 25 MB, more than the socket and the gate take
+		if err := b.Publish("local/x", payload, 1, false); err != nil {
+			t.Fatal(err)
+		}
 	}
 	d := connect(t, b, "dev", 4, true)
-	d.publish("r/y", 1, 1, "y")
-	k.finish(t, n, nil)
+	d.publish("local/x", 1, 1, "y")
 	d.expectAcks(packets.Puback, 1)
+	d.publish("r/y", 1, 2, "y")
+	k.finish(t, 0, nil)
+	d.expectAcks(packets.Puback, 2)
+	closed := make(chan error, 1)
+	go func() { closed <- b.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the broker's end waits for a device that does not read")
+	}
+}
+
+// TestSlowReaderGetsWhatItIsOwed reads late, on a next connection.
+func TestSlowReaderGetsWhatItIsOwed(t *testing.T) {
+	b := startBroker(t, Options{})
+	d := connect(t, b, "slow", 4, false)
+	d.send(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
+		Filters: packets.Subscriptions{{Filter: "x", Qos: 1}},
+	})
+	d.expect(packets.Suback)
+	payload := make([]byte, 64<<10)
+	const n = 300
+	for i := range n {
+		payload[0], payload[1] = byte(i>>8), byte(i)
+		if err := b.Publish("x", bytes.Clone(payload), 1, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the connection to end", func() bool { return b.Stats().Clients == 0 })
+	d = connect(t, b, "slow", 4, false)
+	seen := map[int]bool{}
+	for len(seen) < n {
+		pk := d.expect(packets.Publish)
+		seen[int(pk.Payload[0])<<8|int(pk.Payload[1])] = true
+	}
+}
+
+func connectWithWill(t *testing.T, b *Broker, topic string) *device {
+	t.Helper()
+	c, err := net.Dial("tcp", b.Addresses()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	d := &device{t: t, conn: c, in: bufio.NewReader(c), v: 4}
+	d.send(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Connect},
+		Connect: packets.ConnectParams{
+			ProtocolName: []byte("MQTT"), ClientIdentifier: "willing", Clean: true, Keepalive: 60,
+			WillFlag: true, WillTopic: topic, WillPayload: []byte("gone"), WillQos: 1,
+		},
+	})
+	return d
+}
+
+func TestWillsAreDevicesMessages(t *testing.T) {
+	k := &disk{}
+	b := startBroker(t, Options{Sink: k.sink, Reserved: []string{"vision/"}})
+	forger := connectWithWill(t, b, "vision/r/s/c/detection")
+	if ack := forger.expect(packets.Connack); ack.ReasonCode == 0 {
+		t.Error("a will on a reserved topic is accepted")
+	}
+	d := connectWithWill(t, b, "r/willing")
+	d.expect(packets.Connack)
+	d.conn.Close()
+	k.finish(t, 0, nil)
+	if k.topics[0] != "r/willing" {
+		t.Errorf("stored %v, expected the will", k.topics)
+	}
+}
+
+// TestSessionWaitsForItsFormerConnection resumes a session while its QoS 2
+// publish is still being stored: no PUBREC may come before that is settled.
+func TestSessionWaitsForItsFormerConnection(t *testing.T) {
+	k := &disk{}
+	b := startBroker(t, Options{Sink: k.sink, RefusalWait: 100 * time.Millisecond})
+	d := connect(t, b, "dev", 4, false)
+	d.publish("r/a", 2, 9, "x")
+	k.await(t, 0)
+	c, err := net.Dial("tcp", b.Addresses()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	again := &device{t: t, conn: c, in: bufio.NewReader(c), v: 4}
+	again.send(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Connect},
+		Connect:     packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "dev", Keepalive: 60},
+	})
+	again.expectEnd()
+	k.finish(t, 0, nil)
+	connect(t, b, "dev", 4, false).expectAcks(packets.Pubrec, 9)
+}
+
+func TestGateForgetsDevicesThatAreGone(t *testing.T) {
+	k := &disk{}
+	b := startBroker(t, Options{Sink: k.sink})
+	for i := range 20 {
+		d := connect(t, b, fmt.Sprintf("dev-%d", i), 4, true)
+		d.publish("r/a", 1, 1, "x")
+		k.await(t, i)
+		d.conn.Close()
+	}
+	for i := range 20 {
+		k.finish(t, i, nil)
+	}
+	eventually(t, "no gate and nothing held", func() bool {
+		n := 0
+		b.hook.gates.Range(func(any, any) bool { n++; return true })
+		return n == 0 && b.Stats().HeldAcks == 0
+	})
 }
 
 func TestListeningForAnybodyIsRefused(t *testing.T) {
@@ -463,15 +586,19 @@ func TestListeningForAnybodyIsRefused(t *testing.T) {
 	}
 }
 
-func FuzzSift(f *testing.F) {
+func FuzzGateWrite(f *testing.F) {
 	f.Add([]byte{0x40, 2, 0, 1, 0x50, 2, 0, 2, 0xd0, 0}, uint16(1))
 	f.Fuzz(func(t *testing.T, p []byte, id uint16) {
 		if len(p) < 2 {
 			return
 		}
 		g := newGate(nil, &counters{})
-		g.expect(id)
-		total := len(g.sift(p))
+		g.writing = true // nothing is written
+		g.expect(id, false)
+		if _, err := g.Write(p); err != nil {
+			t.Fatal(err)
+		}
+		total := len(g.out)
 		for _, a := range g.held {
 			total += len(a.bytes)
 		}

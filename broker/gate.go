@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"encoding/binary"
 	"net"
 	"sync"
@@ -10,25 +9,36 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// gate is the write side of a device's connection. The server acknowledges a
-// publish as soon as its hook returns; the gate holds the bytes of that
-// acknowledgement back until the message is durable, so that the device's
-// read loop goes on meanwhile and one sync serves many publishes.
+// Bounds of what waits for a device to read it.
+const (
+	// maxUnread is how many bytes may wait; beyond it a QoS 0 message is
+	// dropped, and anything else ends the connection, so that the session
+	// sends it again on the next one.
+	maxUnread = 4 << 20
+	// closeFlush is how long a closing connection may take to write its last
+	// words.
+	closeFlush = time.Second
+)
+
+// gate is the write side of a device's connection.
 //
-// Everything that is not a PUBACK or PUBREC passes at once. Acknowledgements
-// leave in the order in which their publishes were expected.
+// The server acknowledges a publish as soon as its hook returns; the gate
+// holds the bytes of that acknowledgement back until the message is durable,
+// so that the device's read loop goes on meanwhile and one sync serves many
+// publishes. Everything that is not a PUBACK or PUBREC passes at once.
+// Acknowledgements leave in the order in which their publishes were expected.
+//
+// Nothing waits for the device's socket: the server holds the device's lock
+// while it writes, and whoever publishes to that device needs it.
 type gate struct {
 	net.Conn
 	stats *counters
 
-	// writing serialises writes to Conn; it is taken before mu. Nothing that
-	// holds mu blocks, so that resolve never waits for a device's socket.
-	writing sync.Mutex
-
 	mu      sync.Mutex
 	held    []*ack        // in the order of the publishes
 	storing int           // publishes whose fate is still open
-	running bool          // the releaser is at work
+	out     []byte        // waits for the socket
+	writing bool          // the writer is at work
 	changed chan struct{} // closed and replaced whenever held or storing shrinks
 	closed  bool
 
@@ -43,35 +53,36 @@ type gate struct {
 type ack struct {
 	id      uint16
 	bytes   []byte // what the server wrote, or nil so far
-	settled bool   // durable, or refused
+	settled bool   // durable, refused, or nothing to wait for
 	failed  bool   // refused
 	refusal []byte // sent instead of bytes, if the publish was refused
 }
+
+// ready needs the server's bytes too when there is a refusal: they must not
+// turn up after it.
+func (a *ack) ready() bool { return a.settled && a.bytes != nil }
 
 func newGate(c net.Conn, stats *counters) *gate {
 	return &gate{Conn: c, stats: stats, changed: make(chan struct{})}
 }
 
 // expect registers a publish before the server writes its acknowledgement.
-func (g *gate) expect(id uint16) *ack {
-	a := &ack{id: id}
+// One that is local waits for nothing itself, but its acknowledgement must
+// not overtake those of earlier publishes. It returns nil if the connection
+// is closed.
+func (g *gate) expect(id uint16, local bool) *ack {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.held = append(g.held, a)
-	g.storing++
-	g.stats.held.Add(1)
-	return a
-}
-
-// expectLocal registers a publish that waits for nothing itself, but whose
-// acknowledgement must not overtake those of earlier publishes.
-func (g *gate) expectLocal(id uint16) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.held) > 0 {
-		g.held = append(g.held, &ack{id: id, settled: true})
-		g.stats.held.Add(1)
+	if g.closed {
+		return nil
 	}
+	a := &ack{id: id, settled: local}
+	g.held = append(g.held, a)
+	g.stats.held.Add(1)
+	if !local {
+		g.storing++
+	}
+	return a
 }
 
 // resolve settles an acknowledgement: the one that the server wrote is sent,
@@ -80,9 +91,8 @@ func (g *gate) resolve(a *ack, failed bool, refusal []byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a.settled, a.failed, a.refusal = true, failed, refusal
-	g.storing--
 	g.release()
-	if g.storing == 0 {
+	if g.storing--; g.storing == 0 {
 		g.notify()
 	}
 }
@@ -94,58 +104,21 @@ func (g *gate) failed(a *ack) bool {
 	return a.failed
 }
 
-// release starts the releaser if the oldest acknowledgement can go; mu is
-// held.
+// release moves the acknowledgements that can go to the socket; mu is held.
 func (g *gate) release() {
-	if g.running || g.closed || len(g.held) == 0 || !g.held[0].ready() {
-		return
-	}
-	g.running = true
-	go g.releaser()
-}
-
-// ready needs the server's bytes too when there is a refusal: they must not
-// turn up after it.
-func (a *ack) ready() bool { return a.settled && a.bytes != nil }
-
-// releaser sends what is ready, many acknowledgements in one write, until
-// nothing is.
-func (g *gate) releaser() {
-	for {
-		g.writing.Lock()
-		out, more := g.collect()
-		if more {
-			if _, err := g.Conn.Write(out); err != nil {
-				_ = g.Close() // the server notices by reading; it sends the session's state again on the next connection
-			}
-		}
-		g.writing.Unlock()
-		if !more {
-			return
-		}
-	}
-}
-
-// collect takes the acknowledgements that can go from the front.
-func (g *gate) collect() ([]byte, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var out []byte
 	n := 0
 	for n < len(g.held) && g.held[n].ready() {
 		if a := g.held[n]; a.refusal != nil {
-			out = append(out, a.refusal...)
+			g.out = append(g.out, a.refusal...)
 		} else {
-			out = append(out, a.bytes...)
+			g.out = append(g.out, a.bytes...)
 		}
 		n++
 	}
-	if n == 0 || g.closed {
-		g.running = false
-		return nil, false
+	if n > 0 {
+		g.drop(n)
+		g.kick()
 	}
-	g.drop(n)
-	return out, true
 }
 
 // drop forgets the n oldest; mu is held.
@@ -162,44 +135,45 @@ func (g *gate) notify() {
 	g.changed = make(chan struct{})
 }
 
-// Write takes whole packets, as the server writes them, and keeps the
-// acknowledgements that may not leave yet.
+// Write takes whole packets, as the server writes them, and returns at once.
 func (g *gate) Write(p []byte) (int, error) {
-	g.writing.Lock()
-	defer g.writing.Unlock()
-	pass := g.sift(p)
-	if len(pass) == 0 {
-		return len(p), nil
-	}
-	if _, err := g.Conn.Write(pass); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// sift splits p into packets and returns those that pass now.
-func (g *gate) sift(p []byte) []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.held) == 0 {
-		return p
+	if g.closed {
+		return 0, net.ErrClosed
 	}
-	var pass []byte
 	for rest := p; len(rest) > 0; {
 		n := packetLen(rest)
-		if !g.hold(rest[:n]) {
-			pass = append(pass, rest[:n]...)
+		if packet := rest[:n]; !g.hold(packet) && !g.pass(packet) {
+			g.shut()
+			return 0, net.ErrClosed
 		}
 		rest = rest[n:]
 	}
 	g.release()
-	return pass
+	g.kick()
+	return len(p), nil
 }
 
-// hold keeps a packet if it is an acknowledgement; mu is held.
+// pass puts a packet in the line for the socket. false means that the device
+// does not read and the connection has to end; mu is held.
+func (g *gate) pass(packet []byte) bool {
+	if len(g.out)+len(packet) <= maxUnread {
+		g.out = append(g.out, packet...)
+		return true
+	}
+	if qos0 := packet[0]&0xf6 == packets.Publish<<4; qos0 {
+		g.stats.dropped.Add(1)
+		return true
+	}
+	return false
+}
+
+// hold keeps a packet if it is an acknowledgement that has to wait or to keep
+// its place; mu is held.
 func (g *gate) hold(packet []byte) bool {
 	kind := packet[0] >> 4
-	if kind != packets.Puback && kind != packets.Pubrec {
+	if len(g.held) == 0 || (kind != packets.Puback && kind != packets.Pubrec) {
 		return false
 	}
 	_, width := binary.Uvarint(packet[1:])
@@ -207,30 +181,94 @@ func (g *gate) hold(packet []byte) bool {
 		return false
 	}
 	id := binary.BigEndian.Uint16(packet[1+width:])
+	own := append([]byte(nil), packet...)
 	for i := len(g.held) - 1; i >= 0; i-- { // nearly always the newest
 		if a := g.held[i]; a.id == id && a.bytes == nil {
-			a.bytes = bytes.Clone(packet)
+			a.bytes = own
 			return true
 		}
 	}
-	if len(g.held) == 0 {
-		return false
-	}
 	// The server refused or repeated this one by itself: it keeps its place.
-	g.held = append(g.held, &ack{id: id, bytes: bytes.Clone(packet), settled: true})
+	g.held = append(g.held, &ack{id: id, bytes: own, settled: true})
 	g.stats.held.Add(1)
 	return true
 }
 
-// Close closes the connection and forgets what is held.
+// kick starts the writer if there is something to write; mu is held.
+func (g *gate) kick() {
+	if !g.writing && len(g.out) > 0 {
+		g.writing = true
+		go g.writer()
+	}
+}
+
+// writer writes until nothing waits, gathering what comes in meanwhile.
+func (g *gate) writer() {
+	var spare []byte
+	for {
+		g.mu.Lock()
+		if len(g.out) == 0 {
+			g.writing = false
+			closed := g.closed
+			if cap(g.out) > 64<<10 {
+				g.out = nil // an idle connection keeps no large buffer
+			}
+			g.mu.Unlock()
+			if closed {
+				_ = g.Conn.Close() // Close left it to us
+			}
+			return
+		}
+		out := g.out
+		g.out = spare[:0]
+		g.mu.Unlock()
+		if _, err := g.Conn.Write(out); err != nil {
+			g.mu.Lock()
+			g.out = nil
+			g.shut()
+			g.mu.Unlock()
+		}
+		spare = out
+	}
+}
+
+// Close forgets what is held, lets the last words be written, without waiting
+// for them, and closes the connection.
 func (g *gate) Close() error {
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut()
+	return nil
+}
+
+// shut closes the gate; mu is held.
+func (g *gate) shut() {
+	if g.closed {
+		return
+	}
 	g.closed = true
 	if len(g.held) > 0 {
 		g.drop(len(g.held))
 	}
-	g.mu.Unlock()
-	return g.Conn.Close()
+	g.notify()
+	if !g.writing {
+		_ = g.Conn.Close() // there is nobody to tell
+		return
+	}
+	now := time.Now()
+	_ = g.Conn.SetReadDeadline(now)                  // ends the read loop
+	_ = g.Conn.SetWriteDeadline(now.Add(closeFlush)) // a device that does not read must not hold the writer
+}
+
+// SetDeadline sets the deadline of reads. The server sets it on every packet;
+// writes have none, since what a device does not read is bounded.
+func (g *gate) SetDeadline(t time.Time) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return net.ErrClosed
+	}
+	return g.SetReadDeadline(t)
 }
 
 // await blocks until free holds, stop is closed or the time is over; free is

@@ -16,10 +16,11 @@ import (
 // goroutine.
 type hook struct {
 	mqtt.HookBase
-	opt   Options
-	stats *counters
-	stop  chan struct{} // closed when the broker closes
-	gates sync.Map      // client id -> *gate, while it may have publishes that are being stored
+	opt    Options
+	server *mqtt.Server
+	stats  *counters
+	stop   chan struct{} // closed when the broker closes
+	gates  sync.Map      // client id -> *gate that has publishes that are being stored
 }
 
 // counters are what the hook and the gates count.
@@ -33,9 +34,10 @@ type counters struct {
 
 // refusal is a publish that the sink did not take at once.
 type refusal struct {
-	ack   *ack
-	store Store
-	err   error
+	ack    *ack
+	packet packets.Packet
+	store  Store
+	err    error
 }
 
 var _ mqtt.Hook = (*hook)(nil)
@@ -47,33 +49,52 @@ func (h *hook) ID() string { return "outstation" }
 func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnDisconnect,
-		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped:
+		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped, mqtt.OnWillSent:
 		return true
 	}
 	return false
 }
 
-// OnConnect puts the gate before the device's connection. Publishes of the
-// same client that a former connection left unsettled come first: a QoS 2
-// publish that is sent again must not be acknowledged on the strength of one
-// that is still being stored.
+// OnConnect puts the gate before the device's connection.
 func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
-	if old, ok := h.gates.Load(cl.ID); ok {
-		g := old.(*gate)
-		g.await(h.opt.RefusalWait, h.stop, func() bool { return g.storing == 0 })
+	if err := h.settleFormer(cl); err != nil {
+		return err
 	}
-	g := newGate(cl.Net.Conn, h.stats)
-	cl.Net.Conn = g
-	h.gates.Store(cl.ID, g)
+	cl.Net.Conn = newGate(cl.Net.Conn, h.stats)
 	return nil
 }
 
-// OnDisconnect forgets the gate unless something is still being stored.
-func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
-	if g, ok := cl.Net.Conn.(*gate); ok {
-		_ = g.Close() // the server has closed it already, or is about to
-		h.forget(cl.ID, g)
+// settleFormer waits until the publishes of the same session that a former
+// connection left unsettled are settled: a QoS 2 publish that is sent again
+// must not be acknowledged on the strength of one that is still being stored.
+func (h *hook) settleFormer(cl *mqtt.Client) error {
+	old, ok := h.gates.Load(cl.ID)
+	if !ok || cl.Properties.Clean {
+		return nil
 	}
+	if existing, ok := h.server.Clients.Get(cl.ID); ok && !existing.Closed() {
+		_ = h.server.DisconnectClient(existing, packets.ErrSessionTakenOver) // it returns the reason that it was given
+	}
+	g := old.(*gate)
+	if !g.await(h.opt.RefusalWait, h.stop, func() bool { return g.storing == 0 }) {
+		return fmt.Errorf("client %q: its former connection's publishes are still being stored after %v", cl.ID, h.opt.RefusalWait)
+	}
+	return nil
+}
+
+// OnDisconnect gives up the publish that was waiting for space, and forgets
+// the gate unless something is still being stored.
+func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
+	g, ok := cl.Net.Conn.(*gate)
+	if !ok {
+		return
+	}
+	_ = g.Close() // the server has closed it already, or is about to
+	if r := g.refused; r != nil {
+		g.refused = nil
+		h.refuse(cl, g, r.ack, r.packet, r.err)
+	}
+	h.forget(cl.ID, g)
 }
 
 func (h *hook) forget(id string, g *gate) {
@@ -87,13 +108,19 @@ func (h *hook) forget(id string, g *gate) {
 
 // OnConnectAuthenticate lets everybody in: without users the broker listens
 // on loopback, or where its owner said that anonymous devices are welcome.
-func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+// The server publishes a will past OnACLCheck and OnPublish, so a will on a
+// reserved topic is refused here.
+func (h *hook) OnConnectAuthenticate(_ *mqtt.Client, pk packets.Packet) bool {
+	return !pk.Connect.WillFlag || h.allowed(pk.Connect.WillTopic)
+}
 
 // OnACLCheck refuses publishes below the reserved prefixes.
 func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
-	if !write {
-		return true
-	}
+	return !write || h.allowed(topic)
+}
+
+// allowed reports whether a device may publish on a topic.
+func (h *hook) allowed(topic string) bool {
 	for _, p := range h.opt.Reserved {
 		if strings.HasPrefix(topic, p) {
 			h.stats.denied.Add(1)
@@ -103,6 +130,35 @@ func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
 	return true
 }
 
+// OnWillSent stores the will of a device that is gone, if it is replicated.
+func (h *hook) OnWillSent(cl *mqtt.Client, pk packets.Packet) {
+	if h.opt.Sink == nil || cl.Net.Inline {
+		return
+	}
+	if store := h.opt.Sink(messageOf(cl, pk)); store != nil {
+		h.storeUnasked(store)
+	}
+}
+
+func messageOf(cl *mqtt.Client, pk packets.Packet) Message {
+	return Message{
+		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain,
+	}
+}
+
+// storeUnasked stores a message whose loss nobody could be told; it is
+// counted.
+func (h *hook) storeUnasked(store Store) {
+	lost := func(err error) {
+		if err != nil {
+			h.stats.lost.Add(1)
+		}
+	}
+	if err := store(lost); err != nil {
+		lost(err)
+	}
+}
+
 // OnPublish offers a device's publish to the sink. The server then goes on
 // with retaining, acknowledging (into the gate) and local fan-out.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
@@ -110,23 +166,24 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if !ok || h.opt.Sink == nil { // the inline client is the appliance itself
 		return pk, nil
 	}
-	qos := pk.FixedHeader.Qos
-	store := h.opt.Sink(Message{
-		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: qos, Retain: pk.FixedHeader.Retain,
-	})
-	switch {
-	case store == nil && qos > 0:
-		g.expectLocal(pk.PacketID)
-	case store != nil && qos == 0:
-		if err := store(nil); err != nil {
-			h.stats.lost.Add(1)
+	store := h.opt.Sink(messageOf(cl, pk))
+	if pk.FixedHeader.Qos == 0 {
+		if store != nil {
+			h.storeUnasked(store)
 		}
-	case store != nil:
-		a := g.expect(pk.PacketID)
-		g.current = a
-		if err := store(h.settler(cl, g, a, pk)); err != nil {
-			g.refused = &refusal{a, store, err}
-		}
+		return pk, nil
+	}
+	a := g.expect(pk.PacketID, store == nil)
+	if a == nil { // the connection is gone, and with it the way to acknowledge
+		return pk, packets.ErrRejectPacket
+	}
+	if store == nil {
+		return pk, nil
+	}
+	h.gates.Store(cl.ID, g)
+	g.current = a
+	if err := store(h.settler(cl, g, a, pk)); err != nil {
+		g.refused = &refusal{a, pk, store, err}
 	}
 	return pk, nil
 }
@@ -149,10 +206,11 @@ func (h *hook) settler(cl *mqtt.Client, g *gate, a *ack, pk packets.Packet) func
 // may send it again, and must be heard then: a QoS 2 packet id is freed.
 func (h *hook) refuse(cl *mqtt.Client, g *gate, a *ack, pk packets.Packet, err error) {
 	h.stats.refused.Add(1)
-	cl.State.Inflight.Delete(pk.PacketID)
+	if pk.FixedHeader.Qos == 2 && cl.State.Inflight.Delete(pk.PacketID) {
+		cl.State.Inflight.IncreaseReceiveQuota()
+	}
 	if cl.Properties.ProtocolVersion < 5 {
 		_ = g.Close() // before resolve, so that nothing held behind it leaves
-		go cl.Stop(err)
 		g.resolve(a, true, nil)
 		return
 	}
@@ -193,10 +251,10 @@ func (h *hook) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 	}
 	if r := g.refused; r != nil {
 		g.refused = nil
-		h.settleRefused(cl, g, r, pk)
+		h.settleRefused(cl, g, r)
 	}
-	if a := g.current; a != nil && g.failed(a) {
-		cl.State.Inflight.Delete(pk.PacketID) // the server set it after the failure came in
+	if a := g.current; a != nil && pk.FixedHeader.Qos == 2 && g.failed(a) && cl.State.Inflight.Delete(pk.PacketID) {
+		cl.State.Inflight.IncreaseReceiveQuota() // the server set it after the failure came in
 	}
 	g.current = nil
 	g.await(time.Duration(1<<62), h.stop, func() bool { return len(g.held) < maxHeld || g.closed })
@@ -205,7 +263,7 @@ func (h *hook) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 // settleRefused gives a publish the time in which space may come back; later
 // publishes of the device wait behind it, so that order is kept. An MQTT 5
 // device can be told no, and so waits for less.
-func (h *hook) settleRefused(cl *mqtt.Client, g *gate, r *refusal, pk packets.Packet) {
+func (h *hook) settleRefused(cl *mqtt.Client, g *gate, r *refusal) {
 	wait := h.opt.RefusalWait
 	if cl.Properties.ProtocolVersion >= 5 {
 		wait = min(wait, refusalWait5)
@@ -214,11 +272,11 @@ func (h *hook) settleRefused(cl *mqtt.Client, g *gate, r *refusal, pk packets.Pa
 		if h.pause(retryEvery) {
 			break
 		}
-		if r.err = r.store(h.settler(cl, g, r.ack, pk)); r.err == nil {
+		if r.err = r.store(h.settler(cl, g, r.ack, r.packet)); r.err == nil {
 			return
 		}
 	}
-	h.refuse(cl, g, r.ack, pk, fmt.Errorf("publish not stored: %w", r.err))
+	h.refuse(cl, g, r.ack, r.packet, fmt.Errorf("publish not stored: %w", r.err))
 }
 
 // pause waits for d; true means that the broker is closing.

@@ -10,8 +10,11 @@ import (
 
 // patient is a listener that survives what passes by itself, such as a
 // process that is out of file descriptors: the server gives a listener up on
-// the first error.
+// the first error. It also bounds the wait for a device's first packet.
 type patient struct{ net.Listener }
+
+// connectTimeout is how long a connection may be silent before its CONNECT.
+const connectTimeout = 10 * time.Second
 
 // acceptRetry is the wait after an accept that failed.
 const acceptRetry = 50 * time.Millisecond
@@ -19,8 +22,15 @@ const acceptRetry = 50 * time.Millisecond
 func (l patient) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
-		if err == nil || errors.Is(err, net.ErrClosed) {
-			return c, err
+		if err == nil {
+			if err = c.SetReadDeadline(time.Now().Add(connectTimeout)); err == nil { // the server sets its own after CONNECT
+				return c, nil
+			}
+			_ = c.Close() // it is of no use
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return nil, err
 		}
 		time.Sleep(acceptRetry)
 	}
