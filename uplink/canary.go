@@ -74,13 +74,17 @@ func (c *canary) run(ctx context.Context, s session) error {
 			c.fatal = 0
 		}
 	}()
-	sub := s.client.Subscribe(c.topic, 0, func(_ mqtt.Client, m mqtt.Message) { c.received(m.Payload()) })
+	subscribed := make(chan struct{}) // paho can hold a subscription as it holds a publish
+	go func() {
+		s.client.Subscribe(c.topic, 0, func(_ mqtt.Client, m mqtt.Message) { c.received(m.Payload()) }).Wait()
+		close(subscribed) // refused or not, whether canaries come back is what counts
+	}()
 	tick := time.NewTicker(c.every)
 	defer tick.Stop()
 	began := time.Now()
 	for {
 		select {
-		case <-sub.Done(): // refused or not, whether canaries come back is what counts
+		case <-subscribed:
 			var err error
 			tried = true
 			if sent, err = s.publish(ctx, Message{Topic: c.topic, QoS: 1, Payload: canaryPayload(time.Now())}); err != nil {

@@ -43,6 +43,7 @@ func (q *Queue) commitLoop(ctx context.Context) {
 			}
 		}
 		if stopping {
+			q.abandon()
 			return
 		}
 	}
@@ -84,25 +85,61 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 	ch, err := q.commit(batch, settled)
 	if errors.Is(err, badger.ErrTxnTooBig) && len(batch)+len(settled) > 1 {
 		q.committing.Unlock()
-		b, s := len(batch)/2, len(settled)/2
-		return errors.Join(q.write(batch[:b], settled[:s]), q.write(batch[b:], settled[s:]))
+		b, s := (len(batch)+1)/2, len(settled)/2
+		if err := q.write(batch[:b], settled[:s]); err != nil {
+			q.giveUp(batch[b:], settled[s:], err) // the watermark of later ones covers earlier ones
+			return err
+		}
+		return q.write(batch[b:], settled[s:])
 	}
-	if err == nil {
-		q.timings.add(time.Since(began))
+	if err != nil {
+		q.committing.Unlock()
+		q.opt.Logger.Error("queue commit failed", "records", len(batch), "settled", len(settled), "error", err)
+		q.giveUp(batch, settled, err)
+		return err
 	}
-	q.apply(ch, batch, settled, err)
+	q.timings.add(time.Since(began))
+	q.apply(ch, settled)
 	q.committing.Unlock()
+	tell(batch, nil)
+	signal(q.ready)
+	return nil
+}
+
+// tell gives producers their answer.
+func tell(batch []pending, err error) {
 	for _, p := range batch {
 		if p.done != nil {
 			p.done(err)
 		}
 	}
-	if err != nil {
-		q.opt.Logger.Error("queue commit failed", "records", len(batch), "settled", len(settled), "error", err)
-		return err
+}
+
+// giveUp tells producers that their messages were not stored, and keeps the
+// settlements for the next commit.
+func (q *Queue) giveUp(batch []pending, settled []settlement, err error) {
+	q.mu.Lock()
+	q.failing = err
+	for _, p := range batch {
+		q.account(p.entry.Route, -p.entry.bytes(), -1)
+		if p.dead != nil {
+			q.dead[p.dead.ID] = *p.dead
+		}
 	}
-	signal(q.ready)
-	return nil
+	q.settled = append(slices.Clone(settled), q.settled...)
+	q.mu.Unlock()
+	tell(batch, err)
+}
+
+// abandon tells what still waits at the end that it was not stored.
+func (q *Queue) abandon() {
+	q.mu.Lock()
+	left, err := q.pending, q.failing
+	q.pending = nil
+	q.mu.Unlock()
+	if len(left) > 0 {
+		q.giveUp(left, nil, fmt.Errorf("%w: %w", ErrClosed, err))
+	}
 }
 
 // change is the state that follows a transaction.
@@ -126,8 +163,15 @@ func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
 		}
 	}
 	for _, s := range settled {
-		if err := txn.Delete(recordKey(s.stream.id, s.seq)); err != nil {
+		key := recordKey(s.stream.id, s.seq)
+		if err := txn.Delete(key); err != nil {
 			return ch, fmt.Errorf("delete record: %w", err)
+		}
+		if s.damaged == nil {
+			continue
+		}
+		if err := txn.Set(asideKey(key), s.damaged); err != nil {
+			return ch, fmt.Errorf("set a damaged record aside: %w", err)
 		}
 	}
 	if err := moveDead(txn, batch, settled); err != nil {
@@ -135,6 +179,11 @@ func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
 	}
 	if err := ch.write(txn); err != nil {
 		return ch, err
+	}
+	if q.opt.fault != nil {
+		if err := q.opt.fault(); err != nil {
+			return ch, err
+		}
 	}
 	if err := txn.Commit(); err != nil {
 		return ch, fmt.Errorf("commit: %w", err)
@@ -190,6 +239,7 @@ func (q *Queue) plan(batch []pending, settled []settlement) change {
 		s, size := p.entry.stream, p.entry.bytes()
 		m := touch(s)
 		m.queued.add(size)
+		m.newest = p.entry.Seq
 		ch.streams[s] = m
 		if p.dead == nil {
 			ch.ledger.accept(s.route, size)
@@ -245,21 +295,11 @@ func (ch change) write(txn *badger.Txn) error {
 	return nil
 }
 
-// apply makes a committed change visible, or gives up what did not commit.
-func (q *Queue) apply(ch change, batch []pending, settled []settlement, err error) {
+// apply makes a committed change visible.
+func (q *Queue) apply(ch change, settled []settlement) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.failing = err
-	if err != nil {
-		for _, p := range batch {
-			q.account(p.entry.Route, -p.entry.bytes(), -1)
-			if p.dead != nil {
-				q.dead[p.dead.ID] = *p.dead
-			}
-		}
-		q.settled = append(slices.Clone(settled), q.settled...) // the next commit tries again
-		return
-	}
+	q.failing = nil
 	if len(settled) > 0 {
 		q.openRoom()
 	}

@@ -30,6 +30,8 @@ type bufferedConn struct {
 	buf    []byte     // waits to be written
 	err    error      // of the socket
 	closed bool
+	taken  int64         // bytes that Write took
+	gone   int64         // bytes that the socket took
 	done   chan struct{} // closed when the writer has ended
 }
 
@@ -62,8 +64,23 @@ func (b *bufferedConn) Write(p []byte) (int, error) {
 		return 0, b.err
 	}
 	b.buf = append(b.buf, p...)
+	b.taken += int64(len(p))
 	b.filled.Broadcast()
 	return len(p), nil
+}
+
+// accepted is how many bytes Write took so far, and left how many of them the
+// socket took.
+func (b *bufferedConn) accepted() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.taken
+}
+
+func (b *bufferedConn) left() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.gone
 }
 
 // Close writes what is buffered, waiting for the socket as long as one write
@@ -115,6 +132,9 @@ func (b *bufferedConn) flush(out []byte) error {
 		if _, err := b.Conn.Write(out[:n]); err != nil {
 			return err
 		}
+		b.mu.Lock()
+		b.gone += int64(n)
+		b.mu.Unlock()
 		out = out[n:]
 	}
 	return nil

@@ -72,7 +72,7 @@ func (q *Queue) Kill(e Entry, reason string) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.leave(settlement{e.stream, e.Seq, e.bytes(), Dead, e.stream.settle(e.Seq), d})
+	q.leave(settlement{e.stream, e.Seq, e.bytes(), Dead, e.stream.settle(e.Seq), d, nil})
 	signal(q.wake)
 }
 

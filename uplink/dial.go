@@ -63,12 +63,41 @@ func CheckBroker(address string) error {
 type session struct {
 	client mqtt.Client
 	broker string
+	conn   *bufferedConn
 	lost   <-chan error    // one error when the connection has ended by itself
 	ended  <-chan struct{} // closed at the same time
 }
 
 // errLost says that a connection ended by itself.
 var errLost = errors.New("connection lost")
+
+// deliver publishes one message at QoS 1 and waits for its PUBACK.
+func (s session) deliver(ctx context.Context, m Message, timeout time.Duration) error {
+	m.QoS = 1
+	token, err := s.publish(ctx, m)
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-s.ended:
+		return errLost
+	case <-timer.C:
+		return fmt.Errorf("no PUBACK within %v", timeout)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// abort ends the connection without a DISCONNECT, so that the centre sends
+// its will.
+func (s session) abort() {
+	_ = s.conn.Conn.Close() // it is given up
+	s.client.Disconnect(0)
+}
 
 // publish hands a message to paho, which can hold it for half a minute after
 // the connection is gone; so it is not waited for longer than ctx.
@@ -93,6 +122,15 @@ func (c Centre) connect(ctx context.Context, clientID string, clean bool, will *
 	if err != nil {
 		return session{}, err
 	}
+	var conn *bufferedConn
+	opts.SetCustomOpenConnectionFn(func(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
+		c, err := openConn(u, o)
+		if err != nil {
+			return nil, err
+		}
+		conn = newBufferedConn(c)
+		return conn, nil
+	})
 	lost, over := make(chan error, 1), make(chan struct{})
 	opts.SetConnectionLostHandler(func(_ mqtt.Client, err error) {
 		lost <- err
@@ -111,7 +149,7 @@ func (c Centre) connect(ctx context.Context, clientID string, clean bool, will *
 			return session{}, ctx.Err()
 		}
 		if token.Error() == nil {
-			return session{client, address, lost, over}, nil
+			return session{client, address, conn, lost, over}, nil
 		}
 		errs = append(errs, fmt.Errorf("%w %s: %w", ErrCentre, address, cause(token.Error())))
 	}
@@ -149,8 +187,7 @@ func (c Centre) options(clientID string, clean bool, will *willMessage) (*mqtt.C
 		SetPingTimeout(c.ConnectTimeout).
 		SetConnectTimeout(c.ConnectTimeout).
 		SetUsername(c.Username).
-		SetTLSConfig(tlsConfig).
-		SetCustomOpenConnectionFn(openConn)
+		SetTLSConfig(tlsConfig)
 	if c.PasswordFile != "" {
 		b, err := os.ReadFile(c.PasswordFile)
 		if err != nil {
@@ -200,10 +237,7 @@ func openConn(u *url.URL, opts mqtt.ClientOptions) (net.Conn, error) {
 	default:
 		c, err = dialTCP(withPort(u, "1883"), opts.ConnectTimeout)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return newBufferedConn(c), nil
+	return c, err
 }
 
 func withPort(u *url.URL, port string) string {
@@ -216,8 +250,16 @@ func withPort(u *url.URL, port string) string {
 func dialTCP(address string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return proxy.Dial(ctx, "tcp", address)
+	c, err := proxy.Dial(ctx, "tcp", address)
+	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
+		err = tcp.SetWriteBuffer(socketBuffer)
+	}
+	return c, err
 }
+
+// socketBuffer bounds what waits in the kernel, so that a PUBACK of a message
+// on a slow line is not waited for before the message has left.
+const socketBuffer = 128 << 10
 
 func dialTLS(address, host string, opts mqtt.ClientOptions) (net.Conn, error) {
 	raw, err := dialTCP(address, opts.ConnectTimeout)

@@ -134,6 +134,6 @@ func (q *Queue) evictable() bool {
 func (q *Queue) coalesce(e Entry) {
 	old, ok := e.stream.replace(e, !q.online)
 	if ok {
-		q.leave(settlement{e.stream, old.seq, old.size, Coalesced, 0, nil})
+		q.leave(settlement{e.stream, old.seq, old.size, Coalesced, 0, nil, nil})
 	}
 }

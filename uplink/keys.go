@@ -8,11 +8,12 @@ import (
 // Keys of the store; README.md draws them.
 const (
 	prefixRecord = 'q' // q stream seq -> record
-	prefixStream = 'w' // w stream     -> watermark, records, bytes
+	prefixStream = 'w' // w stream     -> watermark, newest, records, bytes
 	prefixRoute  = 'r' // r name       -> number of the route
 	prefixLedger = 'l' // l route      -> account
 	prefixNote   = 'n' // n key        -> value
 	prefixDead   = 'd' // d seq        -> dead letter
+	prefixAside  = 'x' // x stream seq -> a record that cannot be read
 )
 
 // streamID names a FIFO of records: those of one route, in one lane, of one
@@ -52,6 +53,9 @@ func recordKey(id streamID, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(recordPrefix(id), seq)
 }
 
+// asideKey is where the damaged record of a key is kept.
+func asideKey(record []byte) []byte { return append([]byte{prefixAside}, record[1:]...) }
+
 func seqOf(key []byte) uint64 { return binary.BigEndian.Uint64(key[1+streamKeyBytes:]) }
 
 func streamKey(id streamID) []byte  { return id.append([]byte{prefixStream}) }
@@ -68,24 +72,26 @@ func decodeUint(b []byte) (uint64, error) {
 }
 
 // mark is the stored state of a stream: every record with a sequence number
-// up to watermark has left the queue.
+// up to watermark has left the queue, and none is newer than newest.
 type mark struct {
 	watermark uint64
+	newest    uint64
 	queued    Tally
 }
 
 func (m mark) encode() []byte {
-	b := encodeUint(m.watermark)
+	b := binary.BigEndian.AppendUint64(encodeUint(m.watermark), m.newest)
 	b = binary.BigEndian.AppendUint64(b, uint64(m.queued.Records))
 	return binary.BigEndian.AppendUint64(b, uint64(m.queued.Bytes))
 }
 
 func decodeMark(b []byte) (mark, error) {
-	if len(b) != 24 {
-		return mark{}, fmt.Errorf("stream mark: got %d bytes, expected 24", len(b))
+	if len(b) != 32 {
+		return mark{}, fmt.Errorf("stream mark: got %d bytes, expected 32", len(b))
 	}
 	return mark{
 		watermark: binary.BigEndian.Uint64(b),
-		queued:    Tally{int64(binary.BigEndian.Uint64(b[8:])), int64(binary.BigEndian.Uint64(b[16:]))},
+		newest:    binary.BigEndian.Uint64(b[8:]),
+		queued:    Tally{int64(binary.BigEndian.Uint64(b[16:])), int64(binary.BigEndian.Uint64(b[24:]))},
 	}, nil
 }

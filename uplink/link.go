@@ -16,6 +16,10 @@ import (
 const (
 	DefaultWindow     = 256
 	DefaultAckTimeout = 30 * time.Second
+	// DefaultMaxPacketBytes is EMQX's and Mosquitto's.
+	DefaultMaxPacketBytes = 1 << 20
+	// fetchBytes bounds what is taken from the queue at once.
+	fetchBytes = 1 << 20
 )
 
 // LinkOptions of a Link. Zero values mean the defaults.
@@ -26,15 +30,15 @@ type LinkOptions struct {
 	AckTimeout time.Duration // a PUBACK that is later ends the connection
 	Backoff    Backoff
 	Backfill   Backfill
-	// MaxMessageBytes is the largest topic and payload that the centre takes;
-	// what is larger becomes a dead letter. 0 means no bound.
-	MaxMessageBytes int64
-	Canary          string // the appliance's own topic for canaries; empty means none
-	CanaryEvery     time.Duration
-	CanaryTimeout   time.Duration
-	ProbeGap        time.Duration // between connections that isolate a poison message
-	Pauser          *Pauser       // shared with the presences; nil means one of its own
-	Logger          *slog.Logger
+	// MaxPacketBytes is the largest packet that the centre takes; what is
+	// larger becomes a dead letter.
+	MaxPacketBytes int64
+	Canary         string // the appliance's own topic for canaries; empty means none
+	CanaryEvery    time.Duration
+	CanaryTimeout  time.Duration
+	ProbeGap       time.Duration // between connections that isolate a poison message
+	Pauser         *Pauser       // shared with the presences; nil means one of its own
+	Logger         *slog.Logger
 }
 
 // Link carries records from the queue to the centre over one connection at a
@@ -96,6 +100,9 @@ func NewLink(q *Queue, opt LinkOptions) *Link {
 	}
 	if opt.CanaryEvery == 0 {
 		opt.CanaryEvery, opt.CanaryTimeout = DefaultCanaryEvery, DefaultCanaryTimeout
+	}
+	if opt.MaxPacketBytes == 0 {
+		opt.MaxPacketBytes = DefaultMaxPacketBytes
 	}
 	if opt.ProbeGap == 0 {
 		opt.ProbeGap = DefaultProbeGap
@@ -208,7 +215,7 @@ func (l *Link) carry(ctx context.Context, s session) error {
 			cancel(err)
 		}
 	})
-	f := newFlights(l, s.client)
+	f := newFlights(l, s)
 	err := f.run(ctx, s.lost)
 	cancel(nil)
 	singing.Wait()
@@ -231,16 +238,17 @@ type flight struct {
 	entry Entry
 	token mqtt.Token
 	sent  time.Time
+	upTo  int64 // bytes of the connection that have to leave before the PUBACK can come
 }
 
 // flights are the publishes of one generation: a sender that fills the window
 // and a collector that settles in order, so that the watermark moves on.
 type flights struct {
-	link   *Link
-	client mqtt.Client
-	slots  chan struct{} // one for each publish in flight
-	sent   chan flight   // in order; never full, since slots bounds it
-	head   *flight       // taken from sent by the collector, unsettled
+	link    *Link
+	session session
+	slots   chan struct{} // one for each publish in flight
+	sent    chan flight   // in order; never full, since slots bounds it
+	head    *flight       // taken from sent by the collector, unsettled
 
 	boundary uint64       // what was queued before the connection is history
 	history  atomic.Int64 // publishes of history in flight
@@ -255,9 +263,9 @@ type flights struct {
 	closed     bool   // the sender owns nothing any more
 }
 
-func newFlights(l *Link, c mqtt.Client) *flights {
+func newFlights(l *Link, s session) *flights {
 	f := &flights{
-		link: l, client: c,
+		link: l, session: s,
 		slots: make(chan struct{}, l.opt.Window), sent: make(chan flight, l.opt.Window),
 		unsent: l.unacked, boundary: l.queue.LastSequence(), backfill: backfiller{limit: l.opt.Backfill},
 	}
@@ -324,7 +332,7 @@ func (f *flights) fetch(ctx context.Context) {
 		wait, cancel = context.WithTimeout(ctx, backfillPause)
 		defer cancel()
 	}
-	entries, err := f.link.queue.Next(wait, Want{Max: room, Boundary: f.boundary, History: history})
+	entries, err := f.link.queue.Next(wait, Want{Max: room, MaxBytes: fetchBytes, Boundary: f.boundary, History: history})
 	if err != nil && wait.Err() == nil {
 		f.link.opt.Logger.Error("queue cannot be read", "error", err)
 		sleep(ctx, time.Second)
@@ -334,7 +342,7 @@ func (f *flights) fetch(ctx context.Context) {
 			f.backfill.sent(time.Now(), e.bytes())
 		}
 	}
-	f.unsent = f.link.oversize(entries)
+	f.unsent = f.link.sift(entries)
 }
 
 // publish sends the next entry; false means that the generation has ended.
@@ -348,7 +356,7 @@ func (f *flights) publish() bool {
 		f.history.Add(1)
 	}
 
-	token := f.client.Publish(e.Topic, e.QoS, e.Retain, e.Payload)
+	token := f.session.client.Publish(e.Topic, e.QoS, e.Retain, e.Payload)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -356,7 +364,7 @@ func (f *flights) publish() bool {
 		return false
 	}
 	f.publishing = nil
-	f.sent <- flight{e, token, time.Now()}
+	f.sent <- flight{e, token, time.Now(), f.session.conn.accepted()}
 	f.link.inFlight(len(f.slots))
 	return true
 }
@@ -385,6 +393,10 @@ func (f *flights) collect(ctx context.Context, lost <-chan error) error {
 		case err := <-lost:
 			return fmt.Errorf("connection lost: %w", err)
 		case <-timer.C:
+			if f.session.conn.left() < f.head.upTo { // it has not left yet; the connection minds a stall
+				f.head.sent = time.Now()
+				continue
+			}
 			return fmt.Errorf("no PUBACK within %v for seq %d", f.link.opt.AckTimeout, f.head.entry.Seq)
 		case <-ctx.Done():
 			return ctx.Err()

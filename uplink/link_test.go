@@ -2,10 +2,10 @@ package uplink
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,8 +48,13 @@ type watcher struct {
 
 func watch(t testing.TB, s *mosquittotest.Server, filter string) *watcher {
 	t.Helper()
+	return watchAs(t, s, "watcher", filter)
+}
+
+func watchAs(t testing.TB, s *mosquittotest.Server, id, filter string) *watcher {
+	t.Helper()
 	w := &watcher{}
-	opts := mqtt.NewClientOptions().AddBroker(s.URL()).SetClientID("watcher").SetCleanSession(false).
+	opts := mqtt.NewClientOptions().AddBroker(s.URL()).SetClientID(id).SetCleanSession(false).
 		SetMaxReconnectInterval(100 * time.Millisecond).SetConnectRetryInterval(50 * time.Millisecond).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
 			w.mu.Lock()
@@ -200,6 +205,7 @@ func newFaultProxy(t *testing.T, target string) *faultProxy {
 				return
 			}
 			p.connects.Add(1)
+			_ = c.(*net.TCPConn).SetReadBuffer(16 << 10) // a slow line has no megabytes of buffer
 			up, err := net.Dial("tcp", target)
 			if err != nil {
 				c.Close()
@@ -262,8 +268,9 @@ func TestNothingIsDeletedWithoutItsPuback(t *testing.T) {
 	}
 	eventually(t, "the messages at the centre", func() bool { return len(w.payloads()) == 10 })
 	eventually(t, "the silence to end the connection", func() bool { return l.Stats().State != LinkConnected })
-	if got := q.Depth().Records; got != 10 {
-		t.Fatalf("%d records are queued without a PUBACK, expected 10", got)
+	store(t, q, testMessage(5, 10)) // its commit would carry any settlement
+	if got := q.Depth().Records; got != 11 {
+		t.Fatalf("%d records are queued without a PUBACK, expected 11", got)
 	}
 	p.mute.Store(false)
 	eventually(t, "delivery after the silence", func() bool { return q.Depth().Records == 0 })
@@ -315,34 +322,98 @@ func TestPresenceSaysWhatIsTrue(t *testing.T) {
 	eventually(t, "a clean offline", func() bool { m := state(); return m.State == wire.Offline && m.Reason == "stopped" })
 }
 
-func TestWillSaysOfflineWhenTheConnectionDies(t *testing.T) {
+// TestWillSpeaksForAConnectionThatDied cuts the presence's connection without
+// a DISCONNECT.
+func TestWillSpeaksForAConnectionThatDied(t *testing.T) {
 	s := startMosquitto(t)
 	w := watch(t, s, testOrigin.Status())
-	pr := NewPresence(PresenceOptions{Centre: Centre{Brokers: []string{s.URL()}}, Origin: testOrigin, Logger: slog.New(slog.DiscardHandler)})
-	sess, err := pr.opt.Centre.connect(context.Background(), "x", true, &willMessage{testOrigin.Status(), mustWill(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The same client id from elsewhere: the centre drops the first
-	// connection without a DISCONNECT, as it does for one that died.
-	other, err := pr.opt.Centre.connect(context.Background(), "x", true, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.client.Disconnect(10)
-	<-sess.lost
-	eventually(t, "the will", func() bool { _, b, _ := w.last(); return len(b) > 0 })
-	var m map[string]any
+	p := newFaultProxy(t, s.Address())
+	pr := startPresence(t, PresenceOptions{Centre: Centre{Brokers: []string{p.url()}}, Origin: testOrigin})
+	eventually(t, "online", func() bool { _, b, _ := w.last(); return strings.Contains(string(b), `"online"`) })
+	_, online, _ := w.last()
+	p.setCut(func([]byte) bool { return true })
+	pr.Set(wire.Degraded, "x", time.Now()) // is cut on its way
+	eventually(t, "the will", func() bool { _, b, _ := w.last(); return strings.Contains(string(b), `"offline"`) })
 	_, b, _ := w.last()
-	if err := json.Unmarshal(b, &m); err != nil || m["state"] != "offline" || m["session"] != "s-1" || m["since"] != nil {
-		t.Errorf("will: %s (%v)", b, err)
+	will, err := wire.ParsePresence(b)
+	first, _ := wire.ParsePresence(online)
+	if err != nil || will.Session != first.Session || will.Reason != "connection lost" || will.Since != nil {
+		t.Errorf("will %s after %s (%v)", b, online, err)
+	}
+	late := watchAs(t, s, "late", testOrigin.Status())
+	eventually(t, "the retained will", func() bool {
+		_, b, retained := late.last()
+		return retained && strings.Contains(string(b), `"offline"`)
+	})
+}
+
+func TestWindowBoundsWhatIsInFlight(t *testing.T) {
+	s := startMosquitto(t)
+	w := watch(t, s, "t/#")
+	p := newFaultProxy(t, s.Address())
+	q := openTestQueue(t, Options{})
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{p.url()}}, Window: 4})
+	eventually(t, "link", func() bool { return l.Stats().State == LinkConnected })
+	p.mute.Store(true)
+	for i := range 20 {
+		store(t, q, testMessage(5, i))
+	}
+	eventually(t, "a full window", func() bool { return len(w.payloads()) == 4 && l.Stats().InFlight == 4 })
+	store(t, q, testMessage(5, 20))
+	if got := len(w.payloads()); got != 4 {
+		t.Errorf("%d messages at the centre, the window is 4", got)
 	}
 }
 
-func mustWill(t *testing.T) []byte {
-	b, err := wire.Presence{DeviceID: "dev-1", State: wire.Offline, Reason: "connection lost", Session: "s-1"}.Encode()
-	if err != nil {
-		t.Fatal(err)
+func TestRetainedFlagTravels(t *testing.T) {
+	s := startMosquitto(t)
+	q := openTestQueue(t, Options{})
+	m := testMessage(5, 0)
+	m.Retain = true
+	store(t, q, m)
+	startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}})
+	eventually(t, "delivery", func() bool { return q.Depth().Records == 0 })
+	w := watch(t, s, "t/#")
+	eventually(t, "the retained message", func() bool { _, b, retained := w.last(); return retained && string(b) == "m0" })
+}
+
+// TestLargeMessagePassesASlowLine sends a message that takes several
+// acknowledgement time-outs to leave.
+func TestLargeMessagePassesASlowLine(t *testing.T) {
+	s := startMosquitto(t)
+	w := watch(t, s, "t/#")
+	p := newFaultProxy(t, s.Address())
+	p.setCut(func(b []byte) bool {
+		time.Sleep(time.Duration(len(b)) * 4 * time.Microsecond) // 250 kB/s: the line is what is slow, nothing is synchronised
+		return false
+	})
+	q := openTestQueue(t, Options{})
+	m := testMessage(5, 0)
+	m.Payload = make([]byte, 1_000_000)
+	store(t, q, m)
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{p.url()}}, AckTimeout: 2500 * time.Millisecond})
+	eventually(t, "delivery", func() bool { return q.Depth().Records == 0 })
+	if g := l.Stats().Generation; g != 1 || len(w.payloads()) != 1 {
+		t.Errorf("it took %d connections", g)
 	}
-	return b
+}
+
+func TestStopIsQuickThoughAPresenceWaits(t *testing.T) {
+	s := startMosquitto(t)
+	p := newFaultProxy(t, s.Address())
+	pr := NewPresence(PresenceOptions{
+		Centre: Centre{Brokers: []string{p.url()}}, Origin: testOrigin, Backoff: quickBackoff, Logger: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { pr.Serve(ctx); close(ended) }()
+	eventually(t, "presence", pr.Up)
+	p.mute.Store(true)
+	pr.Set(wire.Degraded, "x", time.Now()) // waits for a PUBACK that does not come
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(2*stopTimeout + time.Second):
+		t.Error("the stop waits for the centre")
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"time"
 )
 
@@ -62,14 +63,18 @@ const (
 	flagProperties = 1 << 4
 	flagDeaths     = 1 << 5
 	recordHeader   = 2 + 8
+	recordSum      = 4
 )
+
+// castagnoli is the CRC that the processor computes.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var errRecord = errors.New("damaged record")
 
 // encodeRecord draws the value of an entry. The stream, and so the route and
 // the lane, and the sequence number are in its key.
 func encodeRecord(e Entry) []byte {
-	b := make([]byte, 0, recordHeader+8+2*binary.MaxVarintLen32+len(e.Properties)+len(e.Topic)+len(e.Payload))
+	b := make([]byte, 0, recordHeader+recordSum+8+2*binary.MaxVarintLen32+len(e.Properties)+len(e.Topic)+len(e.Payload))
 	flags := e.QoS & maskQoS
 	if e.Retain {
 		flags |= flagRetain
@@ -95,15 +100,21 @@ func encodeRecord(e Entry) []byte {
 		b = binary.AppendUvarint(b, uint64(e.Deaths))
 	}
 	b = appendBytes(b, []byte(e.Topic))
-	return append(b, e.Payload...)
+	b = append(b, e.Payload...)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 // decodeRecord reads a value into e; its payload and properties are parts of
 // b.
 func decodeRecord(e *Entry, b []byte) error {
-	if len(b) < recordHeader || b[0] != recordFormat {
+	if len(b) < recordHeader+recordSum || b[0] != recordFormat {
 		return fmt.Errorf("%w: seq %d: got %d bytes of format %v, expected format %d",
 			errRecord, e.Seq, len(b), b[:min(len(b), 1)], recordFormat)
+	}
+	sum := binary.BigEndian.Uint32(b[len(b)-recordSum:])
+	b = b[:len(b)-recordSum]
+	if got := crc32.Checksum(b, castagnoli); got != sum {
+		return fmt.Errorf("%w: seq %d: got the checksum %08x, expected %08x", errRecord, e.Seq, got, sum)
 	}
 	flags := b[1]
 	e.QoS, e.Retain = flags&maskQoS, flags&flagRetain != 0

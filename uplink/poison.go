@@ -2,8 +2,8 @@ package uplink
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -20,9 +20,6 @@ const (
 	// clients that connect more often.
 	DefaultProbeGap = 6 * time.Second
 )
-
-// errProbe ends a generation in which a suspect was sent alone.
-var errProbe = errors.New("connection lost with one message in flight")
 
 // suspects counts in whose flight connections died. The link's Serve owns it.
 type suspects struct {
@@ -78,7 +75,7 @@ func (l *Link) proveLine(ctx context.Context, s session) error {
 	if l.opt.Canary == "" || (p.proofs == 0 && p.failed >= deadAfter) {
 		return nil
 	}
-	err := l.await(ctx, s, Message{Topic: l.opt.Canary, QoS: 1, Payload: canaryPayload(time.Now())})
+	err := s.deliver(ctx, Message{Topic: l.opt.Canary, Payload: canaryPayload(time.Now())}, l.opt.AckTimeout)
 	if err != nil {
 		p.failed++
 		return err
@@ -91,28 +88,7 @@ func (l *Link) proveLine(ctx context.Context, s session) error {
 func (l *Link) sendAlone(ctx context.Context, s session, e Entry) error {
 	l.inFlight(1)
 	defer l.inFlight(0)
-	return l.await(ctx, s, e.Message)
-}
-
-// await publishes one message and waits for its PUBACK.
-func (l *Link) await(ctx context.Context, s session, m Message) error {
-	m.QoS = 1
-	token, err := s.publish(ctx, m)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errProbe, err)
-	}
-	timer := time.NewTimer(l.opt.AckTimeout)
-	defer timer.Stop()
-	select {
-	case <-token.Done():
-		return token.Error()
-	case err := <-s.lost:
-		return fmt.Errorf("%w: %w", errProbe, err)
-	case <-timer.C:
-		return fmt.Errorf("%w: no PUBACK within %v", errProbe, l.opt.AckTimeout)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.deliver(ctx, e.Message, l.opt.AckTimeout)
 }
 
 // convict counts a connection that died with e alone in flight, and moves e
@@ -140,13 +116,37 @@ func (l *Link) probeWait() time.Duration {
 	return time.Until(l.suspects.last.Add(l.opt.ProbeGap))
 }
 
-// oversize moves what no centre would take to the dead letters, and returns
-// the rest.
-func (l *Link) oversize(entries []Entry) []Entry {
+// maxLevels is the deepest topic that is sent: EMQX takes 128 levels by
+// default, Mosquitto 200.
+const maxLevels = 128
+
+// maxTopic is MQTT's own bound (3.1.1, section 1.5.3).
+const maxTopic = 65535
+
+// unsendable is why no centre would take a message, or empty.
+func unsendable(m Message, maxPacket int64) string {
+	switch size, levels := packetBytes(m), strings.Count(m.Topic, "/")+1; {
+	case maxPacket > 0 && size > maxPacket:
+		return fmt.Sprintf("oversize: a packet of %d bytes, the centre takes %d", size, maxPacket)
+	case levels > maxLevels:
+		return fmt.Sprintf("topic: %d levels, the most is %d", levels, maxLevels)
+	case len(m.Topic) > maxTopic:
+		return fmt.Sprintf("topic: %d bytes, the most is %d", len(m.Topic), maxTopic)
+	}
+	return ""
+}
+
+// packetBytes is the size of a message's PUBLISH packet, to within its
+// variable header.
+func packetBytes(m Message) int64 { return m.bytes() + 9 }
+
+// sift moves what no centre would take to the dead letters, and returns the
+// rest.
+func (l *Link) sift(entries []Entry) []Entry {
 	kept := entries[:0]
 	for _, e := range entries {
-		if l.opt.MaxMessageBytes > 0 && e.bytes() > l.opt.MaxMessageBytes {
-			l.queue.Kill(e, fmt.Sprintf("oversize: %d bytes of topic and payload, the centre takes %d", e.bytes(), l.opt.MaxMessageBytes))
+		if reason := unsendable(e.Message, l.opt.MaxPacketBytes); reason != "" {
+			l.queue.Kill(e, reason)
 			continue
 		}
 		kept = append(kept, e)

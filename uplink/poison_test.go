@@ -90,10 +90,10 @@ func TestOversizeIsADeadLetterAtOnce(t *testing.T) {
 	big.Payload = make([]byte, 5000)
 	store(t, q, big)
 	store(t, q, testMessage(5, 1))
-	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}, MaxMessageBytes: 4096})
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}, MaxPacketBytes: 4096})
 	eventually(t, "the one behind it", func() bool { return len(w.payloads()) == 1 })
 	eventually(t, "the dead letter", func() bool { return len(q.DeadLetters()) == 1 })
-	if d := q.DeadLetters()[0]; !strings.Contains(d.Reason, "oversize: 5003 bytes") || l.Stats().Generation != 1 {
+	if d := q.DeadLetters()[0]; !strings.Contains(d.Reason, "oversize: a packet of 5012 bytes") || l.Stats().Generation != 1 {
 		t.Errorf("got %+v after %d connections", d, l.Stats().Generation)
 	}
 }

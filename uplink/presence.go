@@ -98,11 +98,21 @@ func (p *Presence) generation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.client.Disconnect(250)
 	p.setUp(true)
 	defer p.setUp(false)
+	if err := p.follow(ctx, s, id); err != nil {
+		s.abort() // the will speaks for us
+		return err
+	}
+	s.client.Disconnect(250)
+	return ctx.Err()
+}
+
+// follow sends every change of the state. It returns nil when ctx has ended
+// and the centre knows that this is a clean end.
+func (p *Presence) follow(ctx context.Context, s session, id string) error {
 	for {
-		if err := p.publish(s, id, p.current(), DefaultAckTimeout); err != nil {
+		if err := p.publish(ctx, s, id, p.current(), DefaultAckTimeout); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
@@ -116,22 +126,21 @@ func (p *Presence) generation(ctx context.Context) error {
 			if errors.Is(context.Cause(ctx), errPaused) {
 				last.Reason = "paused"
 			}
-			return p.publish(s, id, last, stopTimeout)
+			return p.publish(context.WithoutCancel(ctx), s, id, last, stopTimeout)
 		}
 	}
 }
 
-func (p *Presence) publish(s session, id string, m wire.Presence, timeout time.Duration) error {
+func (p *Presence) publish(ctx context.Context, s session, id string, m wire.Presence, timeout time.Duration) error {
 	m.Session = id
 	b, err := m.Encode()
 	if err != nil {
 		return err
 	}
-	token := s.client.Publish(p.topic, 1, true, b)
-	if !token.WaitTimeout(timeout) {
-		return fmt.Errorf("no PUBACK on %s within %v", p.topic, timeout)
+	if err := s.deliver(ctx, Message{Topic: p.topic, Payload: b, Retain: true}, timeout); err != nil {
+		return fmt.Errorf("presence on %s: %w", p.topic, err)
 	}
-	return token.Error()
+	return nil
 }
 
 func (p *Presence) current() wire.Presence {

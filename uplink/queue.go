@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -27,8 +28,9 @@ var (
 const (
 	DefaultMaxBytes     = 8 << 30
 	DefaultMinFreeBytes = 256 << 20
-	// MaxMessageBytes is the largest topic and payload that is stored.
-	MaxMessageBytes = 1 << 20
+	// MaxMessageBytes is the largest topic and payload that is stored: what a
+	// device can send in one packet, under the longest topic of a route.
+	MaxMessageBytes = 1<<20 + 1<<17
 )
 
 // Bounds of what waits in memory for its commit.
@@ -47,6 +49,8 @@ type Options struct {
 	Policies     map[string]Policy // by route; see SetPolicies
 	Logger       *slog.Logger
 	Now          func() time.Time
+	// fault is asked before a commit; its error is the commit's. Tests set it.
+	fault func() error
 	// Unsynced turns off the sync before the acknowledgement. It exists so
 	// that the proof of durability can be seen to fail, and no configuration
 	// reaches it.
@@ -116,6 +120,7 @@ type settlement struct {
 	outcome   Outcome
 	watermark uint64
 	dead      *DeadLetter // that it becomes, or nil
+	damaged   []byte      // the record that could not be read, which is kept
 }
 
 // Open opens or creates the queue below opt.Dir and starts its goroutines. A
@@ -123,19 +128,23 @@ type settlement struct {
 // if another process has it open.
 func Open(opt Options) (*Queue, error) {
 	opt = withDefaults(opt)
-	db, lock, quarantined, err := openStore(opt.Dir, !opt.Unsynced, opt.Now(), opt.Logger)
+	if err := os.MkdirAll(opt.Dir, 0o750); err != nil {
+		return nil, fmt.Errorf("queue directory: %w", err)
+	}
+	lock, err := lockDir(opt.Dir)
 	if err != nil {
 		return nil, err
 	}
 	q := &Queue{
-		opt: opt, db: db, lock: lock, quarantined: quarantined,
-		streams: map[streamID]*stream{}, routes: map[string]uint16{}, load: map[string]Tally{},
-		policies: opt.Policies, ledger: Ledger{}, notes: map[string]uint64{}, dead: map[uint64]DeadLetter{},
+		opt: opt, lock: lock, policies: opt.Policies,
 		room: make(chan struct{}), wake: make(chan struct{}, 1), wakeKeeper: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 	}
-	if err := q.restore(); err != nil {
-		return nil, errors.Join(err, db.Close(), lock.Close())
+	options := badgerOptions(filepath.Join(opt.Dir, "store"), !opt.Unsynced, opt.Logger)
+	q.db, q.quarantined, err = openStore(opt.Dir, options, opt.Now(), opt.Logger, q.restore)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
 	}
+	signal(q.ready)
 	q.watchDisk()
 	ctx, cancel := context.WithCancel(context.Background())
 	q.stop = cancel

@@ -8,10 +8,15 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	ossignal "os/signal"
 	"path/filepath"
 	"reflect"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/sys/unix"
 )
 
 func openTestQueue(t testing.TB, opt Options) *Queue {
@@ -310,6 +315,114 @@ func checkLedger(t *testing.T, q *Queue, accepted int) {
 	}
 }
 
+// TestFailedCommitsAreToldAndMended makes commits fail for a while.
+func TestFailedCommitsAreToldAndMended(t *testing.T) {
+	var broken atomic.Bool
+	failure := errors.New("disk error")
+	q := openTestQueue(t, Options{fault: func() error {
+		if broken.Load() {
+			return failure
+		}
+		return nil
+	}})
+	store(t, q, testMessage(5, 0))
+	e := next(t, q, 1)[0]
+	broken.Store(true)
+	told := make(chan error, 1)
+	if err := q.Enqueue(testMessage(5, 1), func(err error) { told <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; !errors.Is(err, failure) {
+		t.Errorf("the producer was told %v", err)
+	}
+	q.Settle(e, Delivered)
+	eventually(t, "the failure in the stats", func() bool { return errors.Is(q.Stats().Failing, failure) })
+	broken.Store(false)
+	eventually(t, "the settlement after all", func() bool { s := q.Stats(); return s.Failing == nil && s.Queued.Records == 0 })
+	store(t, q, testMessage(5, 2))
+	if a := q.Ledger()["r5"]; a.Accepted.Records != 2 || a.Delivered.Records != 1 || !a.Balanced() {
+		t.Errorf("ledger: %+v", a)
+	}
+}
+
+// TestDamagedRecordIsSetAside flips a bit of a stored record.
+func TestDamagedRecordIsSetAside(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	for i := range 3 {
+		store(t, q, testMessage(5, i))
+	}
+	key := recordKey(q.byLane()[0].id, 2)
+	if err := q.db.Update(func(txn *badger.Txn) error {
+		item, err := txn.Get(key)
+		if err != nil {
+			return err
+		}
+		b, err := item.ValueCopy(nil)
+		if err != nil {
+			return err
+		}
+		b[len(b)/2] ^= 1
+		return txn.Set(key, b)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = openTestQueue(t, Options{Dir: dir})
+	expectList(t, payloads(t, q, 2), "m0", "m2")
+	eventually(t, "the ledger to say so", func() bool { return q.Ledger()["r5"].Quarantined.Records == 1 })
+	if a := q.Ledger()["r5"]; !a.Balanced() || a.Queued.Records != 2 {
+		t.Errorf("ledger: %+v", a)
+	}
+	if err := q.db.View(func(txn *badger.Txn) error { _, err := txn.Get(asideKey(key)); return err }); err != nil {
+		t.Errorf("the damaged record is not kept: %v", err)
+	}
+}
+
+func TestNextIsBoundedByBytes(t *testing.T) {
+	q := openTestQueue(t, Options{})
+	m := testMessage(5, 0)
+	m.Payload = make([]byte, 1000)
+	for range 10 {
+		store(t, q, m)
+	}
+	e, err := q.Next(t.Context(), Want{Max: 10, MaxBytes: 2500, History: 10})
+	if err != nil || len(e) != 3 {
+		t.Errorf("got %d entries (%v), expected 3", len(e), err)
+	}
+}
+
+// TestProbeFindsWhatIsNotTheStoresFault takes the room to write away.
+func TestProbeFindsWhatIsNotTheStoresFault(t *testing.T) {
+	dir := t.TempDir()
+	if err := probe(dir); err != nil {
+		t.Errorf("a good directory: %v", err)
+	}
+	if err := probe(filepath.Join(dir, "absent")); err == nil {
+		t.Error("an absent directory: no error")
+	}
+	var limit, few unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few = limit
+	few.Cur = 1 << 20
+	ossignal.Ignore(unix.SIGXFSZ)
+	defer ossignal.Reset(unix.SIGXFSZ)
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &few); err != nil {
+		t.Fatal(err)
+	}
+	err := probe(dir)
+	if err2 := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err2 != nil {
+		t.Fatal(err2)
+	}
+	if err == nil {
+		t.Error("no room to write: no error")
+	}
+}
+
 func TestDecodeRecordRefusesDamage(t *testing.T) {
 	e := Entry{Accepted: time.Unix(1, 2), Message: Message{
 		Topic: "topic", Payload: []byte("payload"), Properties: []byte("properties"), Expiry: time.Unix(3, 4), QoS: 1, Retain: true,
@@ -319,9 +432,14 @@ func TestDecodeRecordRefusesDamage(t *testing.T) {
 	if err := decodeRecord(&back, whole); err != nil || !reflect.DeepEqual(back, e) {
 		t.Errorf("got %+v (%v), expected %+v", back, err, e)
 	}
-	for cut := range len(whole) - len(e.Payload) {
-		if err := decodeRecord(&Entry{}, whole[:cut]); !errors.Is(err, errRecord) {
-			t.Errorf("cut at %d of %d: got %v", cut, len(whole), err)
+	for i := range whole {
+		if err := decodeRecord(&Entry{}, whole[:i]); !errors.Is(err, errRecord) {
+			t.Errorf("cut at %d of %d: got %v", i, len(whole), err)
+		}
+		flipped := bytes.Clone(whole)
+		flipped[i] ^= 4
+		if err := decodeRecord(&Entry{}, flipped); !errors.Is(err, errRecord) {
+			t.Errorf("a bit flipped at %d: got %v", i, err)
 		}
 	}
 	whole[0] = 9

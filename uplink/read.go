@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -11,7 +12,8 @@ import (
 // Want says which records a reader asks for. Those up to Boundary are
 // history: what an outage left.
 type Want struct {
-	Max      int // records
+	Max      int   // records
+	MaxBytes int64 // that are not passed by more than one record; 0 means no bound
 	Boundary uint64
 	History  int // of them history, after everything else
 }
@@ -40,7 +42,11 @@ func (q *Queue) take(w Want) ([]Entry, error) {
 	defer q.reading.Unlock()
 	now := q.opt.Now()
 	var out []Entry
-	for len(out) < w.Max {
+	var size int64
+	if q.isFailing() { // what is delivered now could not be written down
+		return nil, nil
+	}
+	for len(out) < w.Max && (w.MaxBytes == 0 || size < w.MaxBytes) {
 		s, history, err := q.pick(w)
 		if err != nil {
 			return out, err
@@ -57,9 +63,17 @@ func (q *Queue) take(w Want) ([]Entry, error) {
 			w.History--
 		}
 		e.history = history
+		size += e.bytes()
 		out = append(out, e)
 	}
 	return out, nil
+}
+
+// isFailing reports whether the last commit failed.
+func (q *Queue) isFailing() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.failing != nil
 }
 
 // pick returns the stream whose head is next, or nil, and whether that is
@@ -130,21 +144,19 @@ func (q *Queue) issue(s *stream) Entry {
 	return s.issue()
 }
 
-// setAside quarantines the entries that could not be decoded.
+// setAside quarantines the entries in ahead that could not be decoded. They
+// are kept in the store, and the ledger says so.
 func (q *Queue) setAside(s *stream) {
-	for i := 0; i < len(s.ahead); i++ {
-		if s.ahead[i].Topic != "" {
-			continue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.ahead = slices.DeleteFunc(s.ahead, func(e Entry) bool {
+		if e.Topic != "" {
+			return false
 		}
-		// It leaves in its turn, so that the watermark stays true.
-		q.opt.Logger.Error("a queued record cannot be read and is set aside", "route", s.route, "seq", s.ahead[i].Seq)
-		q.mu.Lock()
-		e := s.ahead[i]
-		s.ahead = append(s.ahead[:i:i], s.ahead[i+1:]...)
-		q.mu.Unlock()
-		q.drop(e, Quarantined)
-		i--
-	}
+		q.opt.Logger.Error("a queued record cannot be read and is set aside", "route", s.route, "seq", e.Seq)
+		q.leave(settlement{s, e.Seq, e.bytes(), Quarantined, 0, nil, e.Payload})
+		return true
+	})
 }
 
 // scan reads up to n records of a stream after pos, and reports whether there
@@ -154,7 +166,7 @@ func (q *Queue) scan(s *stream, pos uint64, n int) (entries []Entry, more bool, 
 	var size int64
 	err = q.db.View(func(txn *badger.Txn) error {
 		opt := badger.DefaultIteratorOptions
-		opt.Prefix, opt.PrefetchSize = prefix, min(n, 64)
+		opt.Prefix, opt.PrefetchSize = prefix, min(n, 16)
 		it := txn.NewIterator(opt)
 		defer it.Close()
 		for it.Seek(recordKey(s.id, pos+1)); it.ValidForPrefix(prefix); it.Next() {
@@ -168,7 +180,7 @@ func (q *Queue) scan(s *stream, pos uint64, n int) (entries []Entry, more bool, 
 				return fmt.Errorf("read route %s seq %d: %w", s.route, e.Seq, err)
 			}
 			if decodeRecord(&e, value) != nil {
-				e.Topic, e.Payload = "", nil
+				e.Topic, e.Payload = "", value // as good a size as any: the ledger's equation holds
 			}
 			size += e.bytes()
 			entries = append(entries, e)
@@ -184,14 +196,7 @@ func (q *Queue) scan(s *stream, pos uint64, n int) (entries []Entry, more bool, 
 func (q *Queue) Settle(e Entry, o Outcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.leave(settlement{e.stream, e.Seq, e.bytes(), o, e.stream.settle(e.Seq), nil})
-}
-
-// drop settles an entry that was never issued; the watermark stays.
-func (q *Queue) drop(e Entry, o Outcome) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.leave(settlement{e.stream, e.Seq, e.bytes(), o, 0, nil})
+	q.leave(settlement{e.stream, e.Seq, e.bytes(), o, e.stream.settle(e.Seq), nil, nil})
 }
 
 // leave queues a settlement for the next commit; mu is held.
@@ -204,8 +209,12 @@ func (q *Queue) leave(s settlement) {
 }
 
 // restore reads the state that a former process left.
-func (q *Queue) restore() error {
-	err := q.db.View(func(txn *badger.Txn) error {
+func (q *Queue) restore(db *badger.DB) error {
+	q.db = db
+	q.streams, q.order, q.seq = map[streamID]*stream{}, nil, 0
+	q.routes, q.load, q.total = map[string]uint16{}, map[string]Tally{}, Tally{}
+	q.ledger, q.notes, q.dead = Ledger{}, map[string]uint64{}, map[uint64]DeadLetter{}
+	err := db.View(func(txn *badger.Txn) error {
 		return errors.Join(q.restoreStreams(txn), q.restoreLedger(txn), q.restoreNotes(txn), q.restoreDead(txn))
 	})
 	if err == nil {
@@ -214,7 +223,6 @@ func (q *Queue) restore() error {
 	if err != nil {
 		return fmt.Errorf("read queue state: %w", err)
 	}
-	signal(q.ready)
 	return nil
 }
 
@@ -237,8 +245,7 @@ func (q *Queue) restoreStreams(txn *badger.Txn) error {
 		if s.mark, err = decodeMark(b); err != nil {
 			return err
 		}
-		s.pos, s.last = s.watermark, max(s.watermark, lastSeq(txn, id))
-		s.tailFrom = s.last
+		s.pos, s.last, s.tailFrom = s.watermark, s.newest, s.newest
 		q.seq = max(q.seq, s.last)
 		q.account(s.route, s.queued.Bytes, s.queued.Records)
 		return nil
@@ -265,19 +272,6 @@ func (q *Queue) restoreLatest() error {
 		}
 	}
 	return nil
-}
-
-// lastSeq is the newest stored sequence number of a stream, or 0.
-func lastSeq(txn *badger.Txn, id streamID) uint64 {
-	opt := badger.DefaultIteratorOptions
-	opt.Reverse, opt.PrefetchValues, opt.Prefix = true, false, recordPrefix(id)
-	it := txn.NewIterator(opt)
-	defer it.Close()
-	it.Seek(recordKey(id, ^uint64(0)))
-	if !it.Valid() {
-		return 0
-	}
-	return seqOf(it.Item().Key())
 }
 
 func (q *Queue) restoreLedger(txn *badger.Txn) error {

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -37,32 +35,72 @@ func badgerOptions(dir string, sync bool, log *slog.Logger) badger.Options {
 		WithLogger(badgerLog{log})
 }
 
-// openStore opens the Badger directory below dir and takes dir's lock, which
-// the caller releases by closing it. A store that cannot be read is moved to
-// a dated directory beside it, whose path is returned, and an empty one is
-// opened: nobody visits the appliance to repair it.
-func openStore(dir string, sync bool, now time.Time, log *slog.Logger) (db *badger.DB, lock *os.File, quarantined string, err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, nil, "", fmt.Errorf("queue directory: %w", err)
+// openStore opens the Badger directory below dir and reads the queue's state
+// from it. A store that cannot be read is moved to a dated directory beside
+// it, whose path is returned, and an empty one is opened: nobody visits the
+// appliance to repair it.
+func openStore(dir string, o badger.Options, now time.Time, log *slog.Logger, read func(*badger.DB) error) (db *badger.DB, quarantined string, err error) {
+	db, err = openAndRead(o, read)
+	if err == nil {
+		return db, "", nil
 	}
-	lock, err = lockDir(dir)
+	if outside := probe(o.Dir); outside != nil {
+		return nil, "", fmt.Errorf("open queue %s: %w: %w", o.Dir, outside, err)
+	}
+	quarantined = filepath.Join(dir, "store.quarantine-"+now.UTC().Format("20060102T150405.000"))
+	log.Error("the queue's store cannot be read; it is moved away and an empty one is started", "error", err, "moved_to", quarantined)
+	if err := os.Rename(o.Dir, quarantined); err != nil {
+		return nil, "", fmt.Errorf("quarantine the queue: %w", err)
+	}
+	if db, err = openAndRead(o, read); err != nil {
+		return nil, "", fmt.Errorf("open an empty queue %s: %w", o.Dir, err)
+	}
+	return db, quarantined, nil
+}
+
+func openAndRead(o badger.Options, read func(*badger.DB) error) (*badger.DB, error) {
+	db, err := openBadger(o)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, err
 	}
-	path := filepath.Join(dir, "store")
-	db, err = openBadger(badgerOptions(path, sync, log))
-	if err != nil && damaged(err) {
-		quarantined = path + ".quarantine-" + now.UTC().Format("20060102T150405.000")
-		log.Error("the queue does not open; it is moved away and an empty one is started", "error", err, "moved_to", quarantined)
-		if err = os.Rename(path, quarantined); err == nil {
-			db, err = openBadger(badgerOptions(path, sync, log))
+	if err := read(db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// probe looks for a reason outside of the store's content for which it does
+// not open: permissions, a full disk, too many open files. Badger's errors do
+// not say. Only what the probe finds nothing against is quarantined.
+func probe(dir string) error {
+	scratch := filepath.Join(dir, "probe")
+	f, err := os.OpenFile(scratch, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, probeBytes))
+	if err = errors.Join(err, f.Sync(), f.Close(), os.Remove(scratch)); err != nil {
+		return err
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		f, err := os.OpenFile(filepath.Join(dir, file.Name()), os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
 		}
 	}
-	if err != nil {
-		return nil, nil, "", errors.Join(fmt.Errorf("open queue %s: %w", path, err), lock.Close())
-	}
-	return db, lock, quarantined, nil
+	return nil
 }
+
+// probeBytes is what Badger allocates when it opens, and a little more: its
+// write-ahead log and memtable.
+const probeBytes = 32 << 20
 
 // openBadger opens a store; Badger can panic on one that a power failure
 // left behind, which is an error here.
@@ -73,17 +111,6 @@ func openBadger(o badger.Options) (db *badger.DB, err error) {
 		}
 	}()
 	return badger.Open(o)
-}
-
-// damaged reports whether an error of opening speaks of the store's content,
-// and not of the machine around it: only content is quarantined.
-func damaged(err error) bool {
-	for _, outside := range []error{fs.ErrPermission, syscall.ENOSPC, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EIO, syscall.EDQUOT} {
-		if errors.Is(err, outside) {
-			return false
-		}
-	}
-	return true
 }
 
 // lockDir takes an exclusive lock on dir that ends with the process.

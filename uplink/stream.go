@@ -5,6 +5,8 @@ const (
 	tailBytes  = 2 << 20   // of a reader that has caught up
 	aheadBytes = 256 << 10 // read from disk, not handed out
 	aheadLen   = 256
+	// entryOverhead is what an entry takes beside its bytes.
+	entryOverhead = 256
 )
 
 // stream is a FIFO of records. The queue's mutex guards it, and pos and ahead
@@ -50,7 +52,7 @@ func (s *stream) committed(e Entry) {
 		s.tailFrom = s.last
 	}
 	s.tail = append(s.tail, e)
-	s.tailSize += e.bytes()
+	s.tailSize += e.bytes() + entryOverhead
 	s.last = e.Seq
 }
 
@@ -81,7 +83,7 @@ func (s *stream) refill() bool {
 
 func (s *stream) cut(n int) {
 	for _, e := range s.tail[:n] {
-		s.tailSize -= e.bytes()
+		s.tailSize -= e.bytes() + entryOverhead
 		s.tailFrom = e.Seq
 	}
 	clear(s.tail[:n])
