@@ -69,18 +69,11 @@ func (b *bufferedConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// accepted is how many bytes Write took so far, and left how many of them the
-// socket took.
-func (b *bufferedConn) accepted() int64 {
+// busy reports whether something waits for the socket.
+func (b *bufferedConn) busy() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.taken
-}
-
-func (b *bufferedConn) left() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.gone
+	return b.gone < b.taken
 }
 
 // Close writes what is buffered, waiting for the socket as long as one write

@@ -238,7 +238,6 @@ type flight struct {
 	entry Entry
 	token mqtt.Token
 	sent  time.Time
-	upTo  int64 // bytes of the connection that have to leave before the PUBACK can come
 }
 
 // flights are the publishes of one generation: a sender that fills the window
@@ -364,7 +363,7 @@ func (f *flights) publish() bool {
 		return false
 	}
 	f.publishing = nil
-	f.sent <- flight{e, token, time.Now(), f.session.conn.accepted()}
+	f.sent <- flight{e, token, time.Now()}
 	f.link.inFlight(len(f.slots))
 	return true
 }
@@ -393,7 +392,7 @@ func (f *flights) collect(ctx context.Context, lost <-chan error) error {
 		case err := <-lost:
 			return fmt.Errorf("connection lost: %w", err)
 		case <-timer.C:
-			if f.session.conn.left() < f.head.upTo { // it has not left yet; the connection minds a stall
+			if f.session.conn.busy() { // it may not have left yet; the connection minds a stall
 				f.head.sent = time.Now()
 				continue
 			}

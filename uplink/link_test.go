@@ -391,7 +391,7 @@ func TestLargeMessagePassesASlowLine(t *testing.T) {
 	m := testMessage(5, 0)
 	m.Payload = make([]byte, 1_000_000)
 	store(t, q, m)
-	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{p.url()}}, AckTimeout: 2500 * time.Millisecond})
+	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{p.url()}}, AckTimeout: 6 * time.Second})
 	eventually(t, "delivery", func() bool { return q.Depth().Records == 0 })
 	if g := l.Stats().Generation; g != 1 || len(w.payloads()) != 1 {
 		t.Errorf("it took %d connections", g)
