@@ -103,7 +103,7 @@ func (a *app) openQueue(opt appOptions) (err error) {
 	a.queue, err = uplink.Open(uplink.Options{
 		Dir:      filepath.Join(a.cfg.DataDir, "queue"),
 		MaxBytes: int64(a.cfg.Uplink.Queue.MaxBytes), MinFreeBytes: uint64(a.cfg.Uplink.Queue.MinFreeBytes),
-		Logger: a.log.With("part", "queue"), Unsynced: opt.unsynced,
+		Policies: uplink.BuiltInPolicies(), Logger: a.log.With("part", "queue"), Unsynced: opt.unsynced,
 	})
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (a *app) openUplink() error {
 	log := a.log.With("part", "uplink")
 	a.link = uplink.NewLink(a.queue, uplink.LinkOptions{
 		Centre: up.centre(), ClientID: a.cfg.DeviceID, Window: up.Window, AckTimeout: up.AckTimeout,
-		Backoff: up.Backoff.backoff(), Logger: log,
+		Backoff: up.Backoff.backoff(), Canary: a.cfg.origin().Canary(), MaxPacketBytes: int64(up.MaxPacketBytes), Logger: log,
 	})
 	a.background(a.link.Serve)
 	for _, camera := range append([]string{""}, a.cameraIDs()...) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strconv"
 	"time"
 
 	"outstation/appliance/internal/strictyaml"
@@ -32,9 +33,9 @@ func (c *checker) err(key string, err error) {
 }
 
 func (c *checker) config(cfg Config) {
-	c.err("device_id", wire.CheckLevel(cfg.DeviceID))
-	c.err("region", wire.CheckLevel(cfg.Region))
-	c.err("site", wire.CheckLevel(cfg.Site))
+	c.level("device_id", cfg.DeviceID)
+	c.level("region", cfg.Region)
+	c.level("site", cfg.Site)
 	if cfg.DataDir == "" {
 		c.add("data_dir", "expected a directory for the queue and the state, got nothing")
 	}
@@ -43,6 +44,15 @@ func (c *checker) config(cfg Config) {
 	c.vision(cfg.Vision)
 	c.uplink(cfg)
 	c.address("web.listen", cfg.Web.Listen)
+}
+
+// level checks a name that becomes a level of topics.
+func (c *checker) level(key, value string) {
+	if value == "" {
+		c.add(key, "missing; expected a name of 1 to 64 of a-z 0-9 . _ -")
+		return
+	}
+	c.err(key, wire.CheckLevel(value))
 }
 
 func (c *checker) log(cfg LogConfig) {
@@ -112,7 +122,7 @@ func (c *checker) model(key string, m ModelConfig) {
 }
 
 func (c *checker) camera(key string, cam CameraConfig, models map[string]bool) {
-	c.err(key+".id", wire.CheckLevel(cam.ID))
+	c.level(key+".id", cam.ID)
 	if vision.Kind(cam.Source) == "" {
 		c.add(key+".source", "expected a file, rtsp://…, v4l2:///dev/videoN, gst:… or sim://pattern, got %q", cam.Source)
 	} else if _, err := newSource(cam); err != nil {
@@ -171,19 +181,26 @@ func (c *checker) backoff(b BackoffConfig) {
 
 // routes checks each route by itself, so that each problem has its line.
 func (c *checker) routes(cfg Config) {
+	good := wire.Origin{Region: "r", Site: "s", DeviceID: "d"} // a bad name has been reported
+	bad := false
 	for i := range cfg.Uplink.Routes {
-		if _, err := uplink.NewRouter(cfg.origin(), cfg.Uplink.Routes[i:i+1]); err != nil {
-			c.add(fmt.Sprintf("uplink.routes[%d]", i), "%v", err)
-			return
-		}
+		_, err := uplink.NewRouter(good, cfg.Uplink.Routes[i:i+1])
+		c.err(fmt.Sprintf("uplink.routes[%d]", i), err)
+		bad = bad || err != nil
 	}
-	if _, err := uplink.NewRouter(cfg.origin(), cfg.Uplink.Routes); err != nil {
-		c.add("uplink.routes", "%v", err)
+	if bad {
+		return
 	}
+	_, err := uplink.NewRouter(good, cfg.Uplink.Routes)
+	c.err("uplink.routes", err)
 }
 
 func (c *checker) address(key, address string) {
-	if _, _, err := net.SplitHostPort(address); err != nil {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
 		c.add(key, "expected host:port, got %q", address)
 	}
 }

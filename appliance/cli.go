@@ -31,8 +31,7 @@ func serve(cfg Config, e *env) error {
 	defer logFile.Close()
 	a, err := openApp(cfg, log, e.apps)
 	if err != nil {
-		log.Error("the appliance does not start", "error", err)
-		return err
+		return fmt.Errorf("the appliance does not start: %w", err)
 	}
 	fmt.Fprintf(e.out, "outstation %s: %s at %s, %s\n", version, cfg.DeviceID, cfg.Site, cfg.Region)
 	fmt.Fprintf(e.out, "  page     http://%s/\n", a.web.Addr())
@@ -41,8 +40,7 @@ func serve(cfg Config, e *env) error {
 	<-e.ctx.Done()
 	log.Info("stopping")
 	if err := a.Close(); err != nil {
-		log.Error("stopped with errors", "error", err)
-		return err
+		return fmt.Errorf("stopped with errors: %w", err)
 	}
 	log.Info("stopped")
 	return nil
@@ -62,7 +60,7 @@ func (c *configCheckCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, with %d cameras\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, len(cfg.Vision.Cameras))
+	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, cameras: %d\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, len(cfg.Vision.Cameras))
 	return nil
 }
 
@@ -86,6 +84,9 @@ type demoOutageCommand struct {
 
 // Run asks the running appliance for an outage.
 func (c *demoOutageCommand) Run(e *env) error {
+	if !strings.Contains(c.Web, "://") {
+		c.Web = "http://" + c.Web
+	}
 	u, err := url.JoinPath(c.Web, "api/v1/demo/outage")
 	if err != nil {
 		return usageError{fmt.Errorf("--web: %w", err)}

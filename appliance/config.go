@@ -94,6 +94,7 @@ type UplinkConfig struct {
 	ConnectTimeout time.Duration  `yaml:"connect_timeout"`
 	AckTimeout     time.Duration  `yaml:"ack_timeout"`
 	Window         int            `yaml:"window"`
+	MaxPacketBytes Bytes          `yaml:"max_packet_bytes"`
 	Backoff        BackoffConfig  `yaml:"backoff"`
 	Queue          QueueConfig    `yaml:"queue"`
 	Routes         []uplink.Route `yaml:"routes"`
@@ -129,12 +130,15 @@ type Bytes uint64
 // UnmarshalText reads a number with an optional unit.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	n, err := humanize.ParseBytes(string(text))
-	if err != nil {
-		return fmt.Errorf("expected a size such as 512MiB, got %q", text)
+	if err != nil || n > maxBytes {
+		return errors.New("expected a size such as 512MiB, of at most 1EiB")
 	}
 	*b = Bytes(n)
 	return nil
 }
+
+// maxBytes keeps sizes and their sums within 63 bits.
+const maxBytes = 1 << 60
 
 // MarshalText writes the size with its unit.
 func (b Bytes) MarshalText() ([]byte, error) { return []byte(humanize.IBytes(uint64(b))), nil }
@@ -160,6 +164,7 @@ func defaultConfig() Config {
 			ConnectTimeout: uplink.DefaultConnectTimeout,
 			AckTimeout:     uplink.DefaultAckTimeout,
 			Window:         uplink.DefaultWindow,
+			MaxPacketBytes: uplink.DefaultMaxPacketBytes,
 			Backoff: BackoffConfig{
 				Floor: uplink.DefaultBackoff.Floor, Ceiling: uplink.DefaultBackoff.Ceiling, Stable: uplink.DefaultBackoff.Stable,
 			},
@@ -191,7 +196,9 @@ func parseConfig(file string, data []byte, environ []string) (Config, error) {
 		wrong = &strictyaml.Error{}
 	}
 	check := checker{src: src}
-	check.config(cfg)
+	if !slices.ContainsFunc(wrong.Problems, func(p strictyaml.Problem) bool { return p.Key == "" && p.Line > 0 }) {
+		check.config(cfg) // a file that is not YAML says nothing about its keys
+	}
 	for _, p := range check.problems {
 		reported := slices.ContainsFunc(wrong.Problems, func(w strictyaml.Problem) bool { return w.Key == p.Key })
 		if !reported { // a value that could not be read is not also an impossible one

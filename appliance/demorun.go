@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"sync"
 
 	"go.yaml.in/yaml/v3"
+
+	"outstation/uplink"
 )
 
 type demoRunCommand struct {
@@ -25,6 +28,9 @@ type demoRunCommand struct {
 
 // Run writes a configuration that works with what is at hand, and runs it.
 func (c *demoRunCommand) Run(e *env) error {
+	if err := uplink.CheckUnused(filepath.Join(c.Dir, "data", "queue")); err != nil {
+		return fmt.Errorf("demo: is one running already, with its page at http://%s/? %w", c.Web, err)
+	}
 	text, err := yaml.Marshal(c.config(e.out))
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
@@ -43,9 +49,11 @@ func (c *demoRunCommand) Run(e *env) error {
 		return err
 	}
 	device := demoDevice{cfg.Broker.Listeners[0].Address, slog.Default()}
+	ctx, cancel := context.WithCancel(e.ctx)
 	var done sync.WaitGroup
-	done.Go(func() { device.run(e.ctx) })
+	done.Go(func() { device.run(ctx) })
 	defer done.Wait()
+	defer cancel()
 	return serve(cfg, e)
 }
 

@@ -32,7 +32,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(beProgram) != "" {
 		os.Exit(mainCode(os.Args[1:], os.Stdout, os.Stderr, appOptions{unsynced: os.Getenv(beUnsynced) != ""}))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if path, err := buildOnce(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path)) // what is left is the temporary directory's business
+	}
+	os.Exit(code)
 }
 
 // buildTags are the tags of the binary that buildBinary makes.

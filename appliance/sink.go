@@ -14,10 +14,11 @@ import (
 )
 
 // message is a publish on a local topic, as the route that matched sends it
-// to the centre.
-func message(route uplink.Route, to string, payload []byte, retain bool) uplink.Message {
+// to the centre. What was acknowledged here is sent at QoS 1 whatever the
+// route says: nothing else would tell that it arrived.
+func message(route uplink.Route, to string, qos byte, payload []byte, retain bool) uplink.Message {
 	return uplink.Message{
-		Route: route.Name, Lane: route.Priority, QoS: route.QoS, Topic: to, Payload: payload, Retain: retain,
+		Route: route.Name, Lane: route.Priority, QoS: max(route.QoS, min(qos, 1)), Topic: to, Payload: payload, Retain: retain,
 	}
 }
 
@@ -28,7 +29,7 @@ func deviceSink(router *uplink.Router, q *uplink.Queue) broker.Sink {
 		if !ok {
 			return nil
 		}
-		msg := message(route, to, m.Payload, m.Retain)
+		msg := message(route, to, m.QoS, m.Payload, m.Retain)
 		return func(done func(error)) error { return q.Enqueue(msg, done) }
 	}
 }
@@ -47,14 +48,18 @@ type publisher struct {
 
 // publish returns at once. What the queue refuses is counted, not retried.
 func (p *publisher) publish(topic string, payload []byte, retain bool, note uplink.Note) {
+	p.enqueue(topic, payload, retain, note)
 	if err := p.broker.Publish(topic, payload, 1, retain); err != nil {
 		p.log.Error("local publish failed", "topic", topic, "error", err)
 	}
+}
+
+func (p *publisher) enqueue(topic string, payload []byte, retain bool, note uplink.Note) {
 	route, to, ok := p.router.Route(topic)
 	if !ok {
 		return
 	}
-	m := message(route, to, payload, retain)
+	m := message(route, to, 1, payload, retain)
 	m.Note = note
 	if err := p.queue.Enqueue(m, p.stored); err != nil {
 		p.stored(err)

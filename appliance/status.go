@@ -100,7 +100,7 @@ func webBroker(a *app, f facts) web.Broker {
 		Clients: int(b.Clients), Subscriptions: int(b.Subscriptions), Retained: int(b.Retained),
 		MessagesReceived: uint64(b.MessagesReceived), MessagesSent: uint64(b.MessagesSent), MessagesDropped: uint64(b.Dropped),
 		BytesReceived: uint64(b.BytesReceived), BytesSent: uint64(b.BytesSent),
-		HeldAcks: int(b.HeldAcks), Refused: uint64(b.Refused + b.LostQoS0),
+		HeldAcks: int(b.HeldAcks), Refused: uint64(b.Refused + b.LostQoS0), Denied: uint64(b.Denied),
 	}
 	for i, address := range b.Addresses {
 		out.Listeners = append(out.Listeners, web.Listener{Type: a.cfg.Broker.Listeners[i].Type, Address: address})

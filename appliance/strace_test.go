@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -67,8 +69,12 @@ func (p *process) stopChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("kill", "-TERM", strings.Fields(string(children))[0]).CombinedOutput(); err != nil {
-		t.Fatalf("kill: %v: %s", err, out)
+	pid, err := strconv.Atoi(strings.Fields(string(children))[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
 	}
 	err = <-p.done
 	p.done <- err

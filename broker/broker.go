@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -106,7 +107,10 @@ func CheckListener(l Listener, allowAnonymous bool) error {
 	if l.Type != TypeTCP {
 		return fmt.Errorf("%w: type: got %q, expected %q", ErrListener, l.Type, TypeTCP)
 	}
-	host, _, err := net.SplitHostPort(l.Address)
+	host, port, err := net.SplitHostPort(l.Address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: address: got %q, expected host:port", ErrListener, l.Address)
 	}

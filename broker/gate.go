@@ -11,10 +11,14 @@ import (
 
 // Bounds of what waits for a device to read it.
 const (
-	// maxUnread is how many bytes may wait; beyond it a QoS 0 message is
-	// dropped, and anything else ends the connection, so that the session
-	// sends it again on the next one.
-	maxUnread = 4 << 20
+	// maxUnread is how many bytes may wait before messages are left out: one
+	// of QoS 0 is dropped; one of QoS 1 or 2 stays in the session, and the
+	// connection ends when the device has read what waits, so that the session
+	// goes on with it on the next one.
+	maxUnread = 8 << 20
+	// maxAnswers is how many bytes may wait with the answers to a device that
+	// goes on asking; beyond it the connection ends.
+	maxAnswers = maxUnread + 1<<20
 	// closeFlush is how long a closing connection may take to write its last
 	// words.
 	closeFlush = time.Second
@@ -39,6 +43,7 @@ type gate struct {
 	storing int           // publishes whose fate is still open
 	out     []byte        // waits for the socket
 	writing bool          // the writer is at work
+	skipped bool          // a message of QoS 1 or 2 was left out
 	changed chan struct{} // closed and replaced whenever held or storing shrinks
 	closed  bool
 
@@ -158,15 +163,18 @@ func (g *gate) Write(p []byte) (int, error) {
 // pass puts a packet in the line for the socket. false means that the device
 // does not read and the connection has to end; mu is held.
 func (g *gate) pass(packet []byte) bool {
-	if len(g.out)+len(packet) <= maxUnread {
-		g.out = append(g.out, packet...)
-		return true
-	}
-	if qos0 := packet[0]&0xf6 == packets.Publish<<4; qos0 {
+	publish := packet[0]>>4 == packets.Publish
+	switch waiting := len(g.out) + len(packet); {
+	case publish && waiting > maxUnread && packet[0]&0x06 == 0:
 		g.stats.dropped.Add(1)
-		return true
+	case publish && waiting > maxUnread:
+		g.skipped = true
+	case waiting > maxAnswers:
+		return false
+	default:
+		g.out = append(g.out, packet...)
 	}
-	return false
+	return true
 }
 
 // hold keeps a packet if it is an acknowledgement that has to wait or to keep
@@ -209,6 +217,9 @@ func (g *gate) writer() {
 		g.mu.Lock()
 		if len(g.out) == 0 {
 			g.writing = false
+			if g.skipped {
+				g.shut()
+			}
 			closed := g.closed
 			if cap(g.out) > 64<<10 {
 				g.out = nil // an idle connection keeps no large buffer
@@ -256,8 +267,8 @@ func (g *gate) shut() {
 		return
 	}
 	now := time.Now()
-	_ = g.Conn.SetReadDeadline(now)                  // ends the read loop
-	_ = g.Conn.SetWriteDeadline(now.Add(closeFlush)) // a device that does not read must not hold the writer
+	_ = g.SetReadDeadline(now)                  // ends the read loop
+	_ = g.SetWriteDeadline(now.Add(closeFlush)) // a device that does not read must not hold the writer
 }
 
 // SetDeadline sets the deadline of reads. The server sets it on every packet;

@@ -20,6 +20,7 @@ type hook struct {
 	server *mqtt.Server
 	stats  *counters
 	stop   chan struct{} // closed when the broker closes
+	warned atomic.Int64  // Unix time of the last warning of a denied publish
 	gates  sync.Map      // client id -> *gate that has publishes that are being stored
 }
 
@@ -110,25 +111,34 @@ func (h *hook) forget(id string, g *gate) {
 // on loopback, or where its owner said that anonymous devices are welcome.
 // The server publishes a will past OnACLCheck and OnPublish, so a will on a
 // reserved topic is refused here.
-func (h *hook) OnConnectAuthenticate(_ *mqtt.Client, pk packets.Packet) bool {
-	return !pk.Connect.WillFlag || h.allowed(pk.Connect.WillTopic)
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	return !pk.Connect.WillFlag || h.allowed(cl, pk.Connect.WillTopic)
 }
 
 // OnACLCheck refuses publishes below the reserved prefixes.
-func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
-	return !write || h.allowed(topic)
+func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	return !write || h.allowed(cl, topic)
 }
 
-// allowed reports whether a device may publish on a topic.
-func (h *hook) allowed(topic string) bool {
+// allowed reports whether a device may publish on a topic. MQTT 3.1.1 has no
+// words to tell the device, so the log says it, once in a while.
+func (h *hook) allowed(cl *mqtt.Client, topic string) bool {
 	for _, p := range h.opt.Reserved {
-		if strings.HasPrefix(topic, p) {
-			h.stats.denied.Add(1)
-			return false
+		if !strings.HasPrefix(topic, p) {
+			continue
 		}
+		n := h.stats.denied.Add(1)
+		now := time.Now().Unix()
+		if last := h.warned.Load(); now-last >= int64(warnEvery/time.Second) && h.warned.CompareAndSwap(last, now) {
+			h.opt.Logger.Warn("a device may not publish on this topic", "client", cl.ID, "topic", topic, "reserved", p, "denied_total", n)
+		}
+		return false
 	}
 	return true
 }
+
+// warnEvery is the least time between warnings of what devices do wrong.
+const warnEvery = time.Minute
 
 // OnWillSent stores the will of a device that is gone, if it is replicated.
 func (h *hook) OnWillSent(cl *mqtt.Client, pk packets.Packet) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,6 +53,11 @@ func CheckBroker(address string) error {
 	}
 	if u.Hostname() == "" {
 		return fmt.Errorf("%w: address %q: expected a host", ErrCentre, address)
+	}
+	if port := u.Port(); port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return fmt.Errorf("%w: address %q: expected a port up to 65535", ErrCentre, address)
+		}
 	}
 	if u.User != nil {
 		return fmt.Errorf("%w: address: expected no user name or password in it; use username and password_file", ErrCentre)

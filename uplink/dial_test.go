@@ -180,7 +180,7 @@ func TestConnectOverWebSocket(t *testing.T) {
 func TestCheckBroker(t *testing.T) {
 	for address, ok := range map[string]bool{
 		"tcp://h": true, "tls://h:8883": true, "ws://h/mqtt": true, "wss://h:443/mqtt": true,
-		"mqtt://h": false, "h:1883": false, "tcp://": false, "tls://user:pw@h": false, "": false, "tcp://h:x": false,
+		"mqtt://h": false, "h:1883": false, "tcp://": false, "tls://user:pw@h": false, "": false, "tcp://h:x": false, "tcp://h:70000": false,
 	} {
 		err := CheckBroker(address)
 		if (err == nil) != ok {

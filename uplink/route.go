@@ -50,6 +50,13 @@ func BuiltInRoutes(o wire.Origin) []Route {
 	}
 }
 
+// BuiltInPolicies are those of the built-in routes: events carry their own
+// order, so that what is new does not wait for what an outage left.
+func BuiltInPolicies() map[string]Policy {
+	byLane := Policy{Order: ByLane}
+	return map[string]Policy{"detection": byLane, "blind": byLane, "event": byLane}
+}
+
 // Router finds the route of a topic. It is immutable and safe for concurrent
 // use.
 type Router struct {

@@ -120,9 +120,21 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("queue lock: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %s: %w", ErrLocked, dir, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%w: %s", ErrLocked, dir), f.Close()) // the system says only "try again"
 	}
 	return f, nil
+}
+
+// CheckUnused returns ErrLocked if a process has the queue in dir open.
+func CheckUnused(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "lock")); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	f, err := lockDir(dir)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // quarantines lists the stores that were moved away below dir.

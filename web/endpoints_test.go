@@ -22,7 +22,7 @@ func TestHealth(t *testing.T) {
 		{Healthy, UplinkOff, 200},
 		{Unhealthy, UplinkOff, 503},
 		{Healthy, UplinkDown, 503},
-		{Degraded, UplinkConnecting, 503},
+		{Degraded, UplinkConnecting, 200},
 		{Healthy, "", 503},
 	}
 	for _, tt := range tests {

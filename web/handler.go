@@ -46,8 +46,8 @@ func (s *Server) serveStatus(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	snap := s.snapshot()
 	status := http.StatusOK
-	linked := snap.Uplink.State == UplinkConnected || snap.Uplink.State == UplinkOff
-	if !linked || snap.Health.State == Unhealthy {
+	down := snap.Uplink.State == UplinkDown || snap.Uplink.State == ""
+	if down || snap.Health.State == Unhealthy {
 		status = http.StatusServiceUnavailable
 	}
 	s.writeJSON(w, status, snap.Health)

@@ -48,6 +48,7 @@ func (k sink) broker(b Broker) {
 	k.counter("broker_dropped_messages_total", "Messages dropped for slow subscribers.", b.MessagesDropped)
 	k.counter("broker_received_bytes_total", "Bytes from clients.", b.BytesReceived)
 	k.counter("broker_sent_bytes_total", "Bytes to clients.", b.BytesSent)
+	k.counter("broker_denied_messages_total", "Publishes and wills on topics that devices may not use.", b.Denied)
 	k.counter("broker_refused_messages_total", "Publishes that could not be stored and were refused.", b.Refused)
 }
 

@@ -119,6 +119,7 @@ type Broker struct {
 	BytesSent        uint64     `json:"bytes_sent"`
 	HeldAcks         int        `json:"held_acks"` // acknowledgements that wait for the disk
 	Refused          uint64     `json:"refused"`   // publishes that could not be stored
+	Denied           uint64     `json:"denied"`    // publishes and wills on topics that devices may not use
 }
 
 // Listener is one address of the broker.

@@ -149,6 +149,9 @@ func brokerStage(b Broker) stage {
 	if b.MessagesDropped > 0 {
 		st.note("%s dropped for slow subscribers", count(b.MessagesDropped))
 	}
+	if b.Denied > 0 {
+		st.note("%s denied: on topics of the appliance's own", many(b.Denied, "publish", "publishes"))
+	}
 	if b.Refused > 0 {
 		st.note("%s refused: could not be stored", many(b.Refused, "publish", "publishes"))
 	}
