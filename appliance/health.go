@@ -62,6 +62,8 @@ func queueCheck(f facts) wire.Check {
 		return check("queue", wire.Impaired, fmt.Sprintf("%d of at most %d bytes are queued", q.Queued.Bytes, q.MaxBytes))
 	case q.Quarantined != "":
 		return check("queue", wire.Impaired, "the store could not be opened and was moved to "+q.Quarantined)
+	case q.DeadLetters > 0:
+		return check("queue", wire.Impaired, fmt.Sprintf("dead letters that the centre would not take: %d", q.DeadLetters))
 	case f.refused > 0:
 		return check("queue", wire.Impaired, fmt.Sprintf("%d of the appliance's own messages were not stored since the start", f.refused))
 	}

@@ -18,8 +18,9 @@ type QueueStats struct {
 	Refusing     error     // why nothing is accepted now, or nil
 	Failing      error     // why the last commit failed, or nil
 	Quarantined  string    // where a damaged store was moved at this start, or ""
-	Quarantines  int       // damaged stores that are kept
-	Commits      uint64    // synced transactions since the start
+	DeadLetters  int
+	Quarantines  int    // damaged stores that are kept
+	Commits      uint64 // synced transactions since the start
 	CommitP50    time.Duration
 	CommitP99    time.Duration
 	StoreBytes   int64 // Badger's files
@@ -68,6 +69,7 @@ func (q *Queue) Stats() QueueStats {
 		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: q.lowDisk, Failing: q.failing,
 		Quarantined: q.quarantined, Quarantines: len(kept), StoreBytes: lsm + vlog, LastSequence: q.seq,
 	}
+	s.DeadLetters = len(q.dead)
 	for _, st := range q.order {
 		s.LaneQueued[st.id.lane] = s.LaneQueued[st.id.lane].plus(st.queued)
 	}
