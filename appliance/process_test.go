@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 		os.Exit(mainCode(os.Args[1:], os.Stdout, os.Stderr, appOptions{unsynced: os.Getenv(beUnsynced) != ""}))
 	}
 	code := m.Run()
-	if path, err := buildOnce(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path)) // what is left is the temporary directory's business
+	if builtIn != "" {
+		_ = os.RemoveAll(builtIn) // what is left is the temporary directory's business
 	}
 	os.Exit(code)
 }
@@ -42,11 +42,15 @@ func TestMain(m *testing.M) {
 // buildTags are the tags of the binary that buildBinary makes.
 const defaultTags = "gocv_specific_modules,gocv_videoio"
 
+// builtIn is the directory of the binary, once buildOnce has made it.
+var builtIn string
+
 var buildOnce = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "outstation-test-")
 	if err != nil {
 		return "", err
 	}
+	builtIn = dir
 	tags := os.Getenv("OUTSTATION_TEST_TAGS")
 	if tags == "" {
 		tags = defaultTags

@@ -79,7 +79,7 @@ func (c *camera) run(ctx context.Context) {
 			attempt = 0
 		}
 		c.lost(err, frames > 0)
-		c.log.Warn("camera lost", "err", err, "frames", frames, "attempt", attempt)
+		c.log.Warn("camera lost", "error", err, "frames", frames, "attempt", attempt)
 		if sleep(ctx, c.backoff(attempt)) != nil {
 			return
 		}

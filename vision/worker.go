@@ -54,7 +54,7 @@ func (w *worker) run(ctx context.Context) {
 	}
 	defer func() {
 		if err := detector.Close(); err != nil {
-			w.log.Warn("closing the detector", "err", err)
+			w.log.Warn("closing the detector", "error", err)
 		}
 	}()
 	for ctx.Err() == nil {
@@ -82,7 +82,7 @@ func (w *worker) open(ctx context.Context) Detector {
 		if err == nil {
 			return detector
 		}
-		w.log.Error("the model cannot be loaded", "err", err, "attempt", attempt)
+		w.log.Error("the model cannot be loaded", "error", err, "attempt", attempt)
 		if sleep(ctx, w.backoff(attempt)) != nil {
 			return nil
 		}
@@ -135,7 +135,7 @@ func (w *worker) inspect(d Detector, c *camera, f Frame) {
 		FrameHeight: f.Height,
 	}
 	if err != nil {
-		w.log.Debug("detection failed", "camera", f.Camera, "seq", f.Seq, "err", err)
+		w.log.Debug("detection failed", "camera", f.Camera, "seq", f.Seq, "error", err)
 	} else {
 		e.Detections = slices.Clone(found)
 		w.count(t)
