@@ -97,13 +97,14 @@ func (a *app) background(serve func(context.Context)) {
 }
 
 func (a *app) openQueue(opt appOptions) (err error) {
-	if a.router, err = uplink.NewRouter(a.cfg.origin(), a.cfg.Uplink.Routes); err != nil {
+	if a.router, err = uplink.NewRouter(a.cfg.origin(), a.cfg.Uplink.routes()); err != nil {
 		return err
 	}
 	a.queue, err = uplink.Open(uplink.Options{
 		Dir:      filepath.Join(a.cfg.DataDir, "queue"),
-		MaxBytes: int64(a.cfg.Uplink.Queue.MaxBytes), MinFreeBytes: uint64(a.cfg.Uplink.Queue.MinFreeBytes),
-		Policies: uplink.BuiltInPolicies(), Logger: a.log.With("part", "queue"), Unsynced: opt.unsynced,
+		MaxBytes: int64(a.cfg.Uplink.Queue.MaxBytes), MaxRecords: a.cfg.Uplink.Queue.MaxRecords,
+		MaxDeadBytes: int64(a.cfg.Uplink.Queue.MaxDeadBytes), MinFreeBytes: uint64(a.cfg.Uplink.Queue.MinFreeBytes),
+		Policies: a.router.Policies(), Logger: a.log.With("part", "queue"), Unsynced: opt.unsynced,
 	})
 	if err != nil {
 		return err
@@ -128,9 +129,13 @@ func (a *app) openDemo() (err error) {
 func (a *app) openUplink() error {
 	up := a.cfg.Uplink
 	log := a.log.With("part", "uplink")
+	backfill, err := up.Backfill.backfill()
+	if err != nil {
+		return err
+	}
 	a.link = uplink.NewLink(a.queue, uplink.LinkOptions{
 		Centre: up.centre(), ClientID: a.cfg.DeviceID, Window: up.Window, AckTimeout: up.AckTimeout,
-		Backoff: up.Backoff.backoff(), Canary: a.cfg.origin().Canary(), MaxPacketBytes: int64(up.MaxPacketBytes), Logger: log,
+		Backoff: up.Backoff.backoff(), Backfill: backfill, Canary: a.cfg.origin().Canary(), MaxPacketBytes: int64(up.MaxPacketBytes), Logger: log,
 	})
 	a.background(a.link.Serve)
 	for _, camera := range append([]string{""}, a.cameraIDs()...) {

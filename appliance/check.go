@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"outstation/appliance/internal/strictyaml"
@@ -168,6 +169,14 @@ func (c *checker) uplink(cfg Config) {
 	if up.Queue.MaxBytes < 1<<20 {
 		c.add("uplink.queue.max_bytes", "expected at least 1MiB, got %d bytes", up.Queue.MaxBytes)
 	}
+	if up.Queue.MaxRecords < 0 {
+		c.add("uplink.queue.max_records", "expected 0 (no bound) or more, got %d", up.Queue.MaxRecords)
+	}
+	if up.Backfill.Share <= 0 || up.Backfill.Share > 1 {
+		c.add("uplink.backfill.share", "expected a part of the window above 0 and up to 1, got %v", up.Backfill.Share)
+	}
+	_, err := up.Backfill.backfill()
+	c.err("uplink.backfill.quiet", err)
 	c.routes(cfg)
 }
 
@@ -183,16 +192,26 @@ func (c *checker) backoff(b BackoffConfig) {
 func (c *checker) routes(cfg Config) {
 	good := wire.Origin{Region: "r", Site: "s", DeviceID: "d"} // a bad name has been reported
 	bad := false
-	for i := range cfg.Uplink.Routes {
-		_, err := uplink.NewRouter(good, cfg.Uplink.Routes[i:i+1])
-		c.err(fmt.Sprintf("uplink.routes[%d]", i), err)
+	for i, route := range cfg.Uplink.Routes {
+		key := fmt.Sprintf("uplink.routes[%d]", i)
+		_, err := uplink.NewRouter(good, []uplink.Route{route.route()})
+		c.err(key, err)
 		bad = bad || err != nil
+		c.oneOf(key+".keep", route.Keep, keepLast, "all")
+		c.oneOf(key+".qos0", route.QoS0, qos0Drop, "queue")
 	}
 	if bad {
 		return
 	}
-	_, err := uplink.NewRouter(good, cfg.Uplink.Routes)
+	_, err := uplink.NewRouter(good, cfg.Uplink.routes())
 	c.err("uplink.routes", err)
+}
+
+// oneOf checks a word that may be left out.
+func (c *checker) oneOf(key, got string, words ...string) {
+	if got != "" && !slices.Contains(words, got) {
+		c.add(key, "expected %s, got %q", strings.Join(words, " or "), got)
+	}
 }
 
 func (c *checker) address(key, address string) {

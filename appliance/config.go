@@ -97,7 +97,65 @@ type UplinkConfig struct {
 	MaxPacketBytes Bytes          `yaml:"max_packet_bytes"`
 	Backoff        BackoffConfig  `yaml:"backoff"`
 	Queue          QueueConfig    `yaml:"queue"`
-	Routes         []uplink.Route `yaml:"routes"`
+	Routes         []RouteConfig  `yaml:"routes"`
+	Backfill       BackfillConfig `yaml:"backfill"`
+}
+
+// RouteConfig is one route to the centre.
+type RouteConfig struct {
+	Name          string          `yaml:"name"`
+	Match         string          `yaml:"match"`
+	To            string          `yaml:"to"`
+	QoS           byte            `yaml:"qos"`
+	Priority      int             `yaml:"priority"`
+	MaxAge        time.Duration   `yaml:"max_age"`
+	MaxBytes      Bytes           `yaml:"max_bytes"`
+	MaxRecords    int64           `yaml:"max_records"`
+	Overflow      uplink.Overflow `yaml:"overflow"`
+	Order         uplink.Order    `yaml:"order"`
+	Keep          string          `yaml:"keep"`
+	StripRetained bool            `yaml:"strip_retained"`
+	QoS0          string          `yaml:"qos0"`
+}
+
+// SetDefaults is called before a route of the file is read.
+func (r *RouteConfig) SetDefaults() { r.QoS = 1 }
+
+// Values of Keep and QoS0 beside their defaults.
+const (
+	keepLast = "last"
+	qos0Drop = "drop"
+)
+
+func (r RouteConfig) route() uplink.Route {
+	return uplink.Route{
+		Name: r.Name, Match: r.Match, To: r.To, QoS: r.QoS, Priority: r.Priority,
+		Policy: uplink.Policy{
+			MaxAge: r.MaxAge, MaxBytes: int64(r.MaxBytes), MaxRecords: r.MaxRecords,
+			Overflow: r.Overflow, Order: r.Order, KeepLast: r.Keep == keepLast,
+		},
+		StripRetained: r.StripRetained, DropQoS0: r.QoS0 == qos0Drop,
+	}
+}
+
+func (c UplinkConfig) routes() []uplink.Route {
+	out := make([]uplink.Route, len(c.Routes))
+	for i, r := range c.Routes {
+		out[i] = r.route()
+	}
+	return out
+}
+
+// BackfillConfig limits what an outage left.
+type BackfillConfig struct {
+	Share float64 `yaml:"share"`
+	Rate  Bytes   `yaml:"rate"` // a second
+	Quiet string  `yaml:"quiet"`
+}
+
+func (c BackfillConfig) backfill() (uplink.Backfill, error) {
+	quiet, err := uplink.ParseHours(c.Quiet)
+	return uplink.Backfill{Share: c.Share, Rate: int64(c.Rate), Quiet: quiet}, err
 }
 
 // BackoffConfig is the wait between attempts to reach the centre.
@@ -110,6 +168,8 @@ type BackoffConfig struct {
 // QueueConfig bounds the store.
 type QueueConfig struct {
 	MaxBytes     Bytes `yaml:"max_bytes"`
+	MaxRecords   int64 `yaml:"max_records"`
+	MaxDeadBytes Bytes `yaml:"max_dead_bytes"`
 	MinFreeBytes Bytes `yaml:"min_free_bytes"`
 }
 
@@ -168,11 +228,23 @@ func defaultConfig() Config {
 			Backoff: BackoffConfig{
 				Floor: uplink.DefaultBackoff.Floor, Ceiling: uplink.DefaultBackoff.Ceiling, Stable: uplink.DefaultBackoff.Stable,
 			},
-			Queue:  QueueConfig{MaxBytes: uplink.DefaultMaxBytes, MinFreeBytes: uplink.DefaultMinFreeBytes},
-			Routes: uplink.DefaultRoutes(),
+			Queue: QueueConfig{
+				MaxBytes: uplink.DefaultMaxBytes, MaxDeadBytes: uplink.DefaultMaxDeadBytes, MinFreeBytes: uplink.DefaultMinFreeBytes,
+			},
+			Routes:   defaultRoutes(),
+			Backfill: BackfillConfig{Share: uplink.DefaultBackfillShare},
 		},
 		Web: WebConfig{Listen: "127.0.0.1:8080"},
 	}
+}
+
+// defaultRoutes are those of the package.
+func defaultRoutes() []RouteConfig {
+	var out []RouteConfig
+	for _, r := range uplink.DefaultRoutes() {
+		out = append(out, RouteConfig{Match: r.Match, To: r.To, QoS: r.QoS, Priority: r.Priority})
+	}
+	return out
 }
 
 // loadConfig reads a file and the environment. The error holds everything

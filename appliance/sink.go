@@ -18,7 +18,8 @@ import (
 // route says: nothing else would tell that it arrived.
 func message(route uplink.Route, to string, qos byte, payload []byte, retain bool) uplink.Message {
 	return uplink.Message{
-		Route: route.Name, Lane: route.Priority, QoS: max(route.QoS, min(qos, 1)), Topic: to, Payload: payload, Retain: retain,
+		Route: route.Name, Lane: route.Priority, QoS: max(route.QoS, min(qos, 1)), Topic: to, Payload: payload,
+		Retain: retain && !route.StripRetained,
 	}
 }
 
@@ -26,7 +27,7 @@ func message(route uplink.Route, to string, qos byte, payload []byte, retain boo
 func deviceSink(router *uplink.Router, q *uplink.Queue) broker.Sink {
 	return func(m broker.Message) broker.Store {
 		route, to, ok := router.Route(m.Topic)
-		if !ok {
+		if !ok || (m.QoS == 0 && route.DropQoS0) {
 			return nil
 		}
 		msg := message(route, to, m.QoS, m.Payload, m.Retain)

@@ -1,6 +1,9 @@
 package uplink
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Overflow says what happens at a route's bound.
 type Overflow string
@@ -32,6 +35,19 @@ type Policy struct {
 	// KeepLast keeps only the newest message of each topic while the link is
 	// down.
 	KeepLast bool
+}
+
+// check returns an error that says what is impossible.
+func (p Policy) check() error {
+	switch {
+	case p.MaxAge < 0 || p.MaxBytes < 0 || p.MaxRecords < 0:
+		return fmt.Errorf("bounds: got max_age %v, max_bytes %d, max_records %d, expected none below 0", p.MaxAge, p.MaxBytes, p.MaxRecords)
+	case p.Overflow != "" && p.Overflow != DropOldest && p.Overflow != Reject:
+		return fmt.Errorf("overflow: got %q, expected %s or %s", p.Overflow, DropOldest, Reject)
+	case p.Order != "" && p.Order != Strict && p.Order != ByLane:
+		return fmt.Errorf("order: got %q, expected %s or %s", p.Order, Strict, ByLane)
+	}
+	return nil
 }
 
 // expiry is when a message that is accepted at now stops being worth sending,

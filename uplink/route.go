@@ -11,18 +11,20 @@ import (
 
 // Route says which local topics go to the centre, and how.
 type Route struct {
-	Name     string `yaml:"name"`     // for the ledger; by default its Match
-	Match    string `yaml:"match"`    // MQTT topic filter on the local topic
-	To       string `yaml:"to"`       // template of the topic at the centre
-	QoS      byte   `yaml:"qos"`      // to the centre, 0 or 1
-	Priority int    `yaml:"priority"` // the lane, 1 (lowest) to 10
+	Name     string // for the ledger; by default its Match
+	Match    string // MQTT topic filter on the local topic
+	To       string // template of the topic at the centre
+	QoS      byte   // to the centre, 0 or 1
+	Priority int    // the lane, 1 (lowest) to 10; 0 means DefaultPriority
+	Policy   Policy
+	// StripRetained sends retained messages without the flag.
+	StripRetained bool
+	// DropQoS0 keeps what is published at QoS 0 local.
+	DropQoS0 bool
 }
 
 // DefaultPriority is the lane of a route that names none.
 const DefaultPriority = 5
-
-// SetDefaults makes a route that the centre acknowledges, in the middle lane.
-func (r *Route) SetDefaults() { r.QoS, r.Priority = 1, DefaultPriority }
 
 // ErrRoute says that a route cannot work.
 var ErrRoute = errors.New("bad route")
@@ -36,25 +38,25 @@ func DefaultRoutes() []Route {
 // BuiltInRoutes are the contract's own, before any of the owner's.
 func BuiltInRoutes(o wire.Origin) []Route {
 	keep := func(name, match string, lane int) Route {
-		return Route{Name: name, Match: match, To: "{topic}", QoS: 1, Priority: lane}
+		return Route{Name: name, Match: match, To: "{topic}", QoS: 1, Priority: lane, Policy: Policy{Order: Strict}}
+	}
+	// Events carry their own order, so that what is new need not wait for what
+	// an outage left.
+	byLane := func(name, match string, lane int) Route {
+		r := keep(name, match, lane)
+		r.Policy.Order = ByLane
+		return r
 	}
 	return []Route{
-		keep("detection", o.Detection("+"), 8),
+		byLane("detection", o.Detection("+"), 8),
 		keep("camera-status", o.CameraStatus("+"), 9),
-		keep("blind", o.Blind("+"), 8),
+		byLane("blind", o.Blind("+"), 8),
 		keep("snapshot", o.Snapshot("+", "+"), 1),
 		keep("status", o.Status(), 9),
 		keep("health", o.Health(), 7),
 		keep("reply", o.Reply("+"), 9),
-		keep("event", o.Event("+", "+"), 7),
+		byLane("event", o.Event("+", "+"), 7),
 	}
-}
-
-// BuiltInPolicies are those of the built-in routes: events carry their own
-// order, so that what is new does not wait for what an outage left.
-func BuiltInPolicies() map[string]Policy {
-	byLane := Policy{Order: ByLane}
-	return map[string]Policy{"detection": byLane, "blind": byLane, "event": byLane}
 }
 
 // Router finds the route of a topic. It is immutable and safe for concurrent
@@ -83,12 +85,21 @@ const (
 )
 
 // NewRouter compiles the built-in routes and then the owner's; the first that
-// matches a topic wins. The error joins one ErrRoute for each bad route.
+// matches a topic wins. An owner's route with the name of a built-in one and
+// no match tunes that one. The error joins one ErrRoute for each bad route.
 func NewRouter(o wire.Origin, owner []Route) (*Router, error) {
 	r := &Router{origin: o}
+	routes := BuiltInRoutes(o)
 	var errs []error
+	for _, route := range owner {
+		if route.Match != "" || route.Name == "" {
+			routes = append(routes, route)
+		} else if err := tune(routes, route); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	names := map[string]bool{}
-	for _, route := range append(BuiltInRoutes(o), owner...) {
+	for _, route := range routes {
 		compiled, err := r.compile(route)
 		if err == nil && names[compiled.Name] {
 			err = fmt.Errorf("%w %q: two routes have this name", ErrRoute, compiled.Name)
@@ -98,6 +109,37 @@ func NewRouter(o wire.Origin, owner []Route) (*Router, error) {
 		r.rules = append(r.rules, compiled)
 	}
 	return r, errors.Join(errs...)
+}
+
+// tune lays an owner's wishes over the built-in route of the same name. Where
+// it goes and its order are the contract's.
+func tune(builtIn []Route, wish Route) error {
+	for i := range builtIn {
+		b := &builtIn[i]
+		if b.Name != wish.Name {
+			continue
+		}
+		if wish.To != "" || (wish.Policy.Order != "" && wish.Policy.Order != b.Policy.Order) {
+			return fmt.Errorf("%w %q: to and order of a built-in route cannot be changed", ErrRoute, wish.Name)
+		}
+		order := b.Policy.Order
+		b.QoS, b.Policy, b.StripRetained, b.DropQoS0 = wish.QoS, wish.Policy, wish.StripRetained, wish.DropQoS0
+		b.Policy.Order = order
+		if wish.Priority != 0 {
+			b.Priority = wish.Priority
+		}
+		return nil
+	}
+	return fmt.Errorf("%w %q: a route without a match must name a built-in one", ErrRoute, wish.Name)
+}
+
+// Policies are the routes' policies, by name.
+func (r *Router) Policies() map[string]Policy {
+	out := map[string]Policy{}
+	for _, rule := range r.rules {
+		out[rule.Name] = rule.Policy
+	}
+	return out
 }
 
 // Routes returns the compiled routes in the order in which they are tried.
@@ -174,6 +216,9 @@ func (r *Router) compile(route Route) (rule, error) {
 	}
 	if route.Priority < MinLane || route.Priority > MaxLane {
 		return bad("priority: got %d, expected %d to %d", route.Priority, MinLane, MaxLane)
+	}
+	if err := route.Policy.check(); err != nil {
+		return bad("%v", err)
 	}
 	var err error
 	if c.to, err = r.template(route.To, c.filter); err != nil {

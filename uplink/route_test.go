@@ -47,6 +47,12 @@ func TestBadRoutesAreErrorsThatSayWhy(t *testing.T) {
 		want  string
 	}{
 		{Route{Match: "", To: "x"}, "filter"},
+		{Route{Name: "nope", QoS: 1}, "built-in"},
+		{Route{Name: "detection", To: "x"}, "cannot be changed"},
+		{Route{Name: "detection", Policy: Policy{Order: Strict}}, "cannot be changed"},
+		{Route{Match: "a", To: "x", Policy: Policy{Overflow: "explode"}}, "drop-oldest"},
+		{Route{Match: "a", To: "x", Policy: Policy{Order: "random"}}, "by-lane"},
+		{Route{Match: "a", To: "x", Policy: Policy{MaxAge: -1}}, "below 0"},
 		{Route{Match: "a/#/b", To: "x"}, "#"},
 		{Route{Match: "a/b+", To: "x"}, "+"},
 		{Route{Match: "a", To: ""}, "template"},
@@ -74,5 +80,19 @@ func BenchmarkRoute(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Route("sensors/line-1/press-7/temperature")
+	}
+}
+
+func TestBuiltInRoutesAreTunedByName(t *testing.T) {
+	r, err := NewRouter(testOrigin, []Route{{Name: "snapshot", QoS: 1, Policy: Policy{MaxBytes: 1000, Overflow: Reject}}, {Name: "event", QoS: 1, Priority: 10}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	route, to, ok := r.Route("vision/reg/site-1/cam/snapshot/ab")
+	if !ok || to != "vision/reg/site-1/cam/snapshot/ab" || route.Priority != 1 || route.Policy.MaxBytes != 1000 || r.Policies()["snapshot"].Overflow != Reject {
+		t.Errorf("got %+v to %s", route, to)
+	}
+	if route, _, _ := r.Route("events/reg/site-1/a/b"); route.Priority != 10 || route.Policy.Order != ByLane {
+		t.Errorf("got %+v", route)
 	}
 }
