@@ -33,6 +33,7 @@ type app struct {
 	queue     *uplink.Queue
 	router    *uplink.Router
 	link      *uplink.Link
+	pauser    uplink.Pauser
 	presences []*uplink.Presence // the appliance's, then one for each camera
 	broker    *broker.Broker
 	out       *publisher
@@ -41,7 +42,7 @@ type app struct {
 	web       *web.Server
 
 	webError atomic.Pointer[error]
-	health   atomic.Pointer[wire.Health]
+	health   *healthKeeper
 	closers  []func() error // in the order of opening
 }
 
@@ -129,18 +130,19 @@ func (a *app) openDemo() (err error) {
 func (a *app) openUplink() error {
 	up := a.cfg.Uplink
 	log := a.log.With("part", "uplink")
+	a.pauser.Set(a.queue.Note(pausedKey) != 0)
 	backfill, err := up.Backfill.backfill()
 	if err != nil {
 		return err
 	}
 	a.link = uplink.NewLink(a.queue, uplink.LinkOptions{
 		Centre: up.centre(), ClientID: a.cfg.DeviceID, Window: up.Window, AckTimeout: up.AckTimeout,
-		Backoff: up.Backoff.backoff(), Backfill: backfill, Canary: a.cfg.origin().Canary(), MaxPacketBytes: int64(up.MaxPacketBytes), Logger: log,
+		Backoff: up.Backoff.backoff(), Backfill: backfill, Pauser: &a.pauser, Canary: a.cfg.origin().Canary(), MaxPacketBytes: int64(up.MaxPacketBytes), Logger: log,
 	})
 	a.background(a.link.Serve)
 	for _, camera := range append([]string{""}, a.cameraIDs()...) {
 		p := uplink.NewPresence(uplink.PresenceOptions{
-			Centre: up.centre(), Origin: a.cfg.origin(), Camera: camera, Backoff: up.Backoff.backoff(), Logger: log,
+			Centre: up.centre(), Origin: a.cfg.origin(), Camera: camera, Backoff: up.Backoff.backoff(), Pauser: &a.pauser, Logger: log,
 		})
 		if camera != "" {
 			p.Set(wire.Offline, vision.ReasonStarting, a.started)
@@ -231,16 +233,12 @@ func (a *app) cameraState(s vision.CameraState) {
 }
 
 func (a *app) openHealth() error {
-	keeper := &healthKeeper{origin: a.cfg.origin(), out: a.out, look: a.facts, since: map[string]held{}}
-	first, _ := keeper.tree()
-	a.health.Store(&first)
+	a.health = &healthKeeper{origin: a.cfg.origin(), out: a.out, since: map[string]held{}}
 	a.background(func(ctx context.Context) {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
-			h, changed := keeper.tree()
-			a.health.Store(&h)
-			keeper.publishTree(ctx, h, changed)
+			a.health.publish(a.health.tree(a.facts()))
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
@@ -252,7 +250,7 @@ func (a *app) openHealth() error {
 }
 
 func (a *app) openWeb() error {
-	opt := web.Options{Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, Logger: a.log.With("part", "web")}
+	opt := web.Options{Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, API: a.api(), Logger: a.log.With("part", "web")}
 	if a.demo != nil {
 		opt.DemoOutage = a.demo.Outage
 	}

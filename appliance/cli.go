@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -79,45 +77,15 @@ type demoCommand struct {
 
 type demoOutageCommand struct {
 	Duration time.Duration `arg:"" help:"How long, such as 30s."`
-	Web      string        `default:"http://127.0.0.1:8080" help:"Address of the appliance's page."`
+	remote
 }
 
 // Run asks the running appliance for an outage.
 func (c *demoOutageCommand) Run(e *env) error {
-	if !strings.Contains(c.Web, "://") {
-		c.Web = "http://" + c.Web
-	}
-	u, err := url.JoinPath(c.Web, "api/v1/demo/outage")
-	if err != nil {
-		return usageError{fmt.Errorf("--web: %w", err)}
-	}
 	form := url.Values{"duration": {c.Duration.String()}}
-	req, err := http.NewRequestWithContext(e.ctx, http.MethodPost, u, strings.NewReader(form.Encode()))
-	if err != nil {
-		return fmt.Errorf("demo outage: %w", err)
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", "application/json")
-	client := http.Client{Timeout: shutdownTimeout}
-	resp, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("demo outage: no appliance answers at %s; is it running? %w", c.Web, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("demo outage: the appliance refused: %s", refusal(resp))
+	if err := c.call(e.ctx, http.MethodPost, "api/v1/demo/outage", form, nil); err != nil {
+		return err
 	}
 	fmt.Fprintf(e.out, "the stand-in centre is cut for %v; watch the queue on %s\n", c.Duration, c.Web)
 	return nil
-}
-
-// refusal is what the appliance said against a request.
-func refusal(resp *http.Response) string {
-	var said struct {
-		Error string `json:"error"`
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&said); err != nil || said.Error == "" {
-		return resp.Status
-	}
-	return said.Error
 }

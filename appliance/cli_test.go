@@ -15,8 +15,11 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("OUTSTATION", program)
+			page := freeLoopback(t)
 			e.Setenv("PORT1", freeLoopback(t))
 			e.Setenv("PORT2", freeLoopback(t))
+			e.Setenv("WEB", "http://"+page)
+			e.Setenv("OUTSTATION_TEST_PAGE", page)
 			return nil
 		},
 	})

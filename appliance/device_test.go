@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -169,5 +170,46 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "queue", "store")); err != nil {
 		t.Errorf("the store of the first: %v", err)
+	}
+}
+
+// TestWhatTheCentreWouldNotTakeIsADeadLetter publishes a message that is too
+// large for the centre, and works with it.
+func TestWhatTheCentreWouldNotTakeIsADeadLetter(t *testing.T) {
+	centre := startMosquitto(t)
+	seen := consume(t, centre.URL(), "sensors/#")
+	cfg := testConfig(t, t.TempDir(), centre.URL())
+	cfg.Uplink.MaxPacketBytes = 2000
+	p := start(t, cfg, nil, binary(t))
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + cfg.Broker.Listeners[0].Address).SetClientID("dev"))
+	if tok := c.Connect(); tok.Wait() && tok.Error() != nil {
+		t.Fatal(tok.Error())
+	}
+	defer c.Disconnect(0)
+	for _, payload := range []string{strings.Repeat("x", 3000), "small"} {
+		if tok := c.Publish("sensors/a", 1, false, payload); tok.Wait() && tok.Error() != nil {
+			t.Fatal(tok.Error())
+		}
+	}
+	p.eventually("the one behind it", func() bool { return string(seen.last("/a")) == "small" })
+	s := p.until("the dead letter in health", func(s web.Snapshot) bool { return s.Health.State == web.Degraded })
+	if !strings.Contains(s.Health.FirstCause, "dead letters") {
+		t.Errorf("first cause: %s", s.Health.FirstCause)
+	}
+	at := "--web=" + cfg.Web.Listen
+	_, list := runOnce(t, "dlq", "ls", at)
+	if !strings.Contains(list, "oversize") || !strings.Contains(list, "sensors/reg/site-1/a") {
+		t.Errorf("dlq ls: %s", list)
+	}
+	for _, args := range [][]string{{"dlq", "retry", "all"}, {"dlq", "drop", "all"}} {
+		p.until("the letter to be there", func(s web.Snapshot) bool { return s.Health.State == web.Degraded })
+		eventually(t, "one letter", func() bool { _, l := runOnce(t, "dlq", "ls", at); return strings.Contains(l, "oversize") })
+		if code, out := runOnce(t, append(args, at)...); code != 0 || !strings.Contains(out, ": 1") {
+			t.Errorf("%v: %d %s", args, code, out)
+		}
+	}
+	p.until("health again", func(s web.Snapshot) bool { return s.Health.State == web.Healthy })
+	if _, out := runOnce(t, "ledger", at); !strings.Contains(out, "sensors/#") {
+		t.Errorf("ledger: %s", out)
 	}
 }

@@ -46,7 +46,7 @@ func TestFootageToCentre(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := first.until("a queue that fills", func(s web.Snapshot) bool { return s.Queue.Records >= 60 })
-	if s.Health.State != web.Unhealthy || s.Uplink.State == web.UplinkConnected {
+	if s.Health.State != web.Unhealthy || s.Uplink.State != web.UplinkDown {
 		t.Errorf("during the outage: health %s, uplink %s", s.Health.State, s.Uplink.State)
 	}
 	first.kill()

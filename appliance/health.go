@@ -1,9 +1,9 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"outstation/broker"
@@ -41,6 +41,8 @@ func linkCheck(f facts) wire.Check {
 	switch {
 	case l.State == uplink.LinkConnected:
 		return check("uplink", wire.Healthy, "connected to "+l.Broker)
+	case l.State == uplink.LinkPaused:
+		return check("uplink", wire.Impaired, fmt.Sprintf("paused by hand; records kept for the centre: %d", f.queue.Queued.Records))
 	case l.Generation == 0 && f.now.Sub(f.started) < linkGrace:
 		return check("uplink", wire.Impaired, "connecting to the centre for the first time")
 	}
@@ -166,9 +168,12 @@ func summary(checks []wire.Check) (state, cause string) {
 type healthKeeper struct {
 	origin wire.Origin
 	out    *publisher
-	look   func() facts
-	since  map[string]held
-	sent   time.Time
+
+	mu    sync.Mutex
+	since map[string]held
+
+	told string // states of the tree that was published last; the publisher's
+	sent time.Time
 }
 
 type held struct {
@@ -176,46 +181,54 @@ type held struct {
 	since time.Time
 }
 
-// tree is the current health. One goroutine at a time may call it.
-func (k *healthKeeper) tree() (h wire.Health, changed bool) {
-	f := k.look()
+// tree is the health that follows from f. It is safe for concurrent use.
+func (k *healthKeeper) tree(f facts) wire.Health {
 	checks := diagnose(f)
-	changed = k.stamp("", checks, f.now)
+	k.mu.Lock()
+	k.stamp("", checks, f.now)
+	k.mu.Unlock()
 	state, cause := summary(checks)
-	return wire.Health{DeviceID: k.origin.DeviceID, At: wire.At(f.now), State: state, FirstCause: cause, Checks: checks}, changed
+	return wire.Health{DeviceID: k.origin.DeviceID, At: wire.At(f.now), State: state, FirstCause: cause, Checks: checks}
 }
 
-// stamp sets Since of the checks that do not know it, and reports whether any
-// state changed.
-func (k *healthKeeper) stamp(path string, checks []wire.Check, now time.Time) (changed bool) {
+// stamp sets Since of the checks that do not know it; mu is held.
+func (k *healthKeeper) stamp(path string, checks []wire.Check, now time.Time) {
 	for i := range checks {
 		c := &checks[i]
 		key := path + "/" + c.Name
 		was, known := k.since[key]
 		if !known || was.state != c.State {
 			was = held{c.State, now}
-			k.since[key], changed = was, true
+			k.since[key] = was
 		}
 		if c.Since.IsZero() {
 			c.Since = wire.At(was.since)
 		}
-		if k.stamp(key, c.Checks, now) {
-			changed = true
-		}
+		k.stamp(key, c.Checks, now)
 	}
-	return changed
 }
 
-// publishTree sends the tree if it changed or if it is time.
-func (k *healthKeeper) publishTree(ctx context.Context, h wire.Health, changed bool) {
-	if !changed && h.At.Sub(k.sent) < healthEvery {
+// publish sends the tree if a state in it changed, or if it is time. One
+// goroutine calls it.
+func (k *healthKeeper) publish(h wire.Health) {
+	now := states(h.Checks)
+	if now == k.told && h.At.Sub(k.sent) < healthEvery {
 		return
 	}
 	payload, err := h.Encode()
 	if err != nil {
-		k.out.log.ErrorContext(ctx, "health cannot be written", "error", err)
+		k.out.log.Error("health cannot be written", "error", err)
 		return
 	}
-	k.sent = h.At.Time
+	k.told, k.sent = now, h.At.Time
 	k.out.publish(k.origin.Health(), payload, true, uplink.Note{})
+}
+
+// states is the names and states of a tree, for comparison.
+func states(checks []wire.Check) string {
+	var b strings.Builder
+	for _, c := range checks {
+		fmt.Fprintf(&b, "%s=%s(%s)", c.Name, c.State, states(c.Checks))
+	}
+	return b.String()
 }

@@ -29,6 +29,10 @@ func main() {
 type commands struct {
 	Run     runCommand     `cmd:"" help:"Run the appliance."`
 	Config  configCommand  `cmd:"" help:"Work with the configuration."`
+	Route   routeCommand   `cmd:"" help:"Ask where topics go."`
+	Uplink  uplinkCommand  `cmd:"" help:"Steer the link to the centre."`
+	Ledger  ledgerCommand  `cmd:"" help:"Account for every record, by route."`
+	DLQ     dlqCommand     `cmd:"" name:"dlq" help:"Work with dead letters."`
 	Demo    demoCommand    `cmd:"" help:"Try the appliance without a centre."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

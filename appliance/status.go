@@ -30,7 +30,7 @@ func (a *app) snapshot() web.Snapshot {
 	s := web.Snapshot{
 		DeviceID: a.cfg.DeviceID, Region: a.cfg.Region, Site: a.cfg.Site, Version: version,
 		StartedAt: a.started, Now: f.now, UptimeS: f.now.Sub(a.started).Seconds(),
-		Health:    webHealth(*a.health.Load()),
+		Health:    webHealth(a.health.tree(f)),
 		Cameras:   webCameras(a.cfg.Vision.Cameras, f.vision.Cameras),
 		Detectors: webDetectors(f.vision.Models),
 		Broker:    webBroker(a, f),

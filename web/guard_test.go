@@ -1,6 +1,8 @@
 package web
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -56,5 +58,28 @@ func TestEveryAnswerIsGuarded(t *testing.T) {
 	}
 	if strings.Contains(contentPolicy, "unsafe") {
 		t.Error("the policy lets inline code run")
+	}
+}
+
+func TestPostsToTheAPIComeFromThisMachineOnly(t *testing.T) {
+	served := 0
+	s := New(Options{Snapshot: line, API: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { served++ })})
+	for _, c := range []struct {
+		method, from string
+		want         int
+	}{
+		{"POST", "127.0.0.1:9", 200}, {"POST", "[::1]:9", 200}, {"GET", "192.0.2.1:9", 200},
+		{"POST", "192.0.2.1:9", 403}, {"DELETE", "192.0.2.1:9", 403}, {"POST", "nonsense", 403},
+	} {
+		r := httptest.NewRequest(c.method, "http://127.0.0.1/api/v1/x", nil)
+		r.RemoteAddr = c.from
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("%s from %s: got %d, want %d", c.method, c.from, w.Code, c.want)
+		}
+	}
+	if served != 3 {
+		t.Errorf("%d requests were served, want 3", served)
 	}
 }

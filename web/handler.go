@@ -22,6 +22,9 @@ func (s *Server) handler() http.Handler {
 		MaxRequestsInFlight: 4,
 	}))
 	mux.HandleFunc("POST /api/v1/demo/outage", s.serveOutage)
+	if s.options.API != nil {
+		mux.Handle("/api/v1/", s.guardPosts(s.options.API))
+	}
 	mux.Handle("GET /assets/{file}", s.assetsHandler())
 	return secureHeaders(s.guardHost(http.NewCrossOriginProtection().Handler(mux)))
 }

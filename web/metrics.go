@@ -82,7 +82,7 @@ func (k sink) ledger(routes []RouteLedger) {
 
 func (k sink) uplink(u Uplink) {
 	k.states("uplink_state", "Whether the uplink is in this state.", string(u.State),
-		[]string{string(UplinkConnected), string(UplinkConnecting), string(UplinkDown), string(UplinkOff)})
+		[]string{string(UplinkConnected), string(UplinkConnecting), string(UplinkDown), string(UplinkPaused), string(UplinkOff)})
 	k.gauge("uplink_in_flight_records", "Publishes without their PUBACK yet.", float64(u.InFlight))
 	k.gauge("uplink_window_records", "Publishes that may be in flight.", float64(u.Window))
 	k.counter("uplink_reconnects_total", "Connections made after the first.", u.Reconnects)

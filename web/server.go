@@ -51,6 +51,9 @@ type Options struct {
 	Snapshot func() Snapshot
 	// DemoOutage cuts the stand-in centre for a duration from 1 s to 10 min. Nil says that there is none.
 	DemoOutage func(time.Duration) error
+	// API serves what is below /api/v1/ and not the demonstration's. It stands behind the guards, and posts reach it from
+	// this machine only, because there is no login. Nil says that there is none.
+	API http.Handler
 	// Logger gets what fails; nil discards it.
 	Logger *slog.Logger
 }

@@ -168,6 +168,7 @@ const (
 	UplinkConnected  UplinkState = "connected"
 	UplinkConnecting UplinkState = "connecting"
 	UplinkDown       UplinkState = "down"
+	UplinkPaused     UplinkState = "paused" // by hand
 	UplinkOff        UplinkState = "off"
 )
 

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"outstation/uplink"
+	"outstation/web"
+)
+
+// remote is a running appliance, asked through its page.
+type remote struct {
+	Web string `default:"http://127.0.0.1:8080" help:"Address of the appliance's page."`
+}
+
+// call sends one request and decodes the answer into v, unless that is nil.
+func (c remote) call(ctx context.Context, method, path string, form url.Values, v any) error {
+	base := c.Web
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
+	u, err := url.JoinPath(base, path)
+	if err != nil {
+		return usageError{fmt.Errorf("--web: %w", err)}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, strings.NewReader(form.Encode()))
+	if err != nil {
+		return usageError{fmt.Errorf("--web: %w", err)}
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	client := http.Client{
+		Timeout:       shutdownTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("no appliance answers at %s; is it running? %w", c.Web, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusBadRequest {
+		return fmt.Errorf("the appliance refused: %s", refusal(resp))
+	}
+	if v == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return fmt.Errorf("the answer of %s: %w", u, err)
+	}
+	return nil
+}
+
+// refusal is what the appliance said against a request.
+func refusal(resp *http.Response) string {
+	var said struct {
+		Error string `json:"error"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&said); err != nil || said.Error == "" {
+		return resp.Status
+	}
+	return said.Error
+}
+
+type uplinkCommand struct {
+	Pause  pauseCommand  `cmd:"" help:"Disconnect from the centre until resumed, over restarts too; everything is queued."`
+	Resume resumeCommand `cmd:"" help:"Connect to the centre again."`
+}
+
+type pauseCommand struct{ remote }
+
+// Run pauses the uplink.
+func (c *pauseCommand) Run(e *env) error {
+	if err := c.call(e.ctx, http.MethodPost, "api/v1/uplink/pause", nil, nil); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.out, "paused; everything is queued until: outstation uplink resume")
+	return nil
+}
+
+type resumeCommand struct{ remote }
+
+// Run resumes the uplink.
+func (c *resumeCommand) Run(e *env) error {
+	if err := c.call(e.ctx, http.MethodPost, "api/v1/uplink/resume", nil, nil); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.out, "resumed")
+	return nil
+}
+
+type ledgerCommand struct{ remote }
+
+// Run prints every route's account.
+func (c *ledgerCommand) Run(e *env) error {
+	var s web.Snapshot
+	if err := c.call(e.ctx, http.MethodGet, "status.json", nil, &s); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "accepted\tdelivered\tqueued\tdead\texpired\tevicted\tcoalesced\tpurged\tquarantined\t  route")
+	for _, l := range s.Ledger {
+		for _, a := range []web.Amount{l.Accepted, l.Delivered, l.Queued, l.Dead, l.Expired, l.Evicted, l.Coalesced, l.Purged, l.Quarantined} {
+			fmt.Fprintf(t, "%d\t", a.Records)
+		}
+		fmt.Fprintf(t, "  %s\n", l.Route)
+	}
+	return t.Flush()
+}
+
+type dlqCommand struct {
+	Ls    dlqLsCommand    `cmd:"" help:"List the dead letters: what the centre would not take."`
+	Show  dlqShowCommand  `cmd:"" help:"Show one with its message."`
+	Retry dlqRetryCommand `cmd:"" help:"Queue one again, or all."`
+	Drop  dlqDropCommand  `cmd:"" help:"Remove one for good, or all; the ledger calls it purged."`
+}
+
+type dlqLsCommand struct{ remote }
+
+// Run lists the dead letters.
+func (c *dlqLsCommand) Run(e *env) error {
+	var letters []uplink.DeadLetter
+	if err := c.call(e.ctx, http.MethodGet, "api/v1/dlq", nil, &letters); err != nil {
+		return err
+	}
+	if len(letters) == 0 {
+		fmt.Fprintln(e.out, "no dead letters")
+		return nil
+	}
+	t := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "id\tdied\tdeaths\tbytes\troute\ttopic\treason")
+	for _, d := range letters {
+		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%s\t%s\t%s\n", d.ID, d.DiedAt.Local().Format("2006-01-02 15:04:05"), d.Deaths, d.Size, d.Route, d.Topic, d.Reason)
+	}
+	return t.Flush()
+}
+
+type dlqShowCommand struct {
+	ID uint64 `arg:"" help:"Number of the dead letter."`
+	remote
+}
+
+// Run prints one dead letter as JSON.
+func (c *dlqShowCommand) Run(e *env) error {
+	var d json.RawMessage
+	if err := c.call(e.ctx, http.MethodGet, "api/v1/dlq/"+strconv.FormatUint(c.ID, 10), nil, &d); err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, d, "", "  "); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.out, out.String())
+	return nil
+}
+
+type dlqRetryCommand struct {
+	ID string `arg:"" help:"Number of the dead letter, or all."`
+	remote
+}
+
+// Run queues dead letters again.
+func (c *dlqRetryCommand) Run(e *env) error { return c.change(e, c.ID, "retry", "queued again") }
+
+type dlqDropCommand struct {
+	ID string `arg:"" help:"Number of the dead letter, or all."`
+	remote
+}
+
+// Run removes dead letters.
+func (c *dlqDropCommand) Run(e *env) error { return c.change(e, c.ID, "drop", "removed") }
+
+func (c remote) change(e *env, id, what, done string) error {
+	var changed struct {
+		Changed int `json:"changed"`
+	}
+	if err := c.call(e.ctx, http.MethodPost, "api/v1/dlq/"+url.PathEscape(id)+"/"+what, nil, &changed); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "dead letters %s: %d\n", done, changed.Changed)
+	return nil
+}
+
+type routeCommand struct {
+	Test routeTestCommand `cmd:"" help:"Say where a local topic goes, without sending anything."`
+}
+
+type routeTestCommand struct {
+	Topic  string `arg:"" help:"Topic on the local broker."`
+	Config string `required:"" placeholder:"FILE" help:"Configuration file."`
+}
+
+// Run prints the route of a topic.
+func (c *routeTestCommand) Run(e *env) error {
+	cfg, err := loadConfig(c.Config, os.Environ())
+	if err != nil {
+		return err
+	}
+	router, err := uplink.NewRouter(cfg.origin(), cfg.Uplink.routes())
+	if err != nil {
+		return err
+	}
+	route, to, ok := router.Route(c.Topic)
+	if !ok {
+		fmt.Fprintf(e.out, "%s stays local: no route matches\n", c.Topic)
+		return nil
+	}
+	p := route.Policy
+	t := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "route\t%s\nto\t%s\nqos\t%d\npriority\t%d\norder\t%s\n", route.Name, to, route.QoS, route.Priority, orElse(string(p.Order), string(uplink.Strict)))
+	fmt.Fprintf(t, "overflow\t%s\nmax_age\t%v\nmax_bytes\t%d\nmax_records\t%d\n", orElse(string(p.Overflow), string(uplink.DropOldest)), p.MaxAge, p.MaxBytes, p.MaxRecords)
+	fmt.Fprintf(t, "keep last\t%v\nstrip retained\t%v\ndrop qos 0\t%v\n", p.KeepLast, route.StripRetained, route.DropQoS0)
+	return t.Flush()
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
