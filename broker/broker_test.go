@@ -621,3 +621,21 @@ func FuzzGateWrite(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkGate is what one replicated publish costs at the gate: expecting
+// it, taking the server's PUBACK, and settling it.
+func BenchmarkGate(b *testing.B) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	g := newGate(near, &counters{})
+	puback := []byte{packets.Puback << 4, 2, 0, 1}
+	b.ReportAllocs()
+	for b.Loop() {
+		a := g.expect(1, false)
+		if _, err := g.Write(puback); err != nil {
+			b.Fatal(err)
+		}
+		g.resolve(a, false, nil)
+	}
+}
