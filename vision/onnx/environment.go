@@ -18,8 +18,8 @@ var ErrLibrary = errors.New("ONNX Runtime library")
 // environment is the process' one ONNX Runtime: the library keeps its state in
 // globals of its own, so which file was loaded has to be known process-wide.
 var environment struct {
-	mu      sync.Mutex
-	library string // absolute path of the loaded file; "" before the first success
+	mu     sync.Mutex
+	loaded string // absolute path of the loaded file; "" before the first success
 }
 
 // load initialises ONNX Runtime from the library at path, once per process. A
@@ -31,12 +31,12 @@ func load(path string) error {
 	}
 	environment.mu.Lock()
 	defer environment.mu.Unlock()
-	switch environment.library {
+	switch environment.loaded {
 	case full:
 		return nil
 	case "":
 	default:
-		return fmt.Errorf("onnx: %w %s: this process already runs %s; use one library for all models, and restart to change it", ErrLibrary, full, environment.library)
+		return fmt.Errorf("onnx: %w %s: this process already runs %s; use one library for all models, and restart to change it", ErrLibrary, full, environment.loaded)
 	}
 	if _, err := os.Stat(full); err != nil {
 		return fmt.Errorf("onnx: %w: %w; install it there or set its path (vision.onnxruntime)", ErrLibrary, err)
@@ -45,6 +45,6 @@ func load(path string) error {
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
 		return fmt.Errorf("onnx: %w %s: %w; it must be for this machine's architecture and of version 1.22 or newer", ErrLibrary, full, err)
 	}
-	environment.library = full
+	environment.loaded = full
 	return nil
 }
