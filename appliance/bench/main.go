@@ -35,6 +35,8 @@ type options struct {
 	runs     int
 	drain    int
 	memory   int
+
+	memoryLimit, gcPercent int // of the process that bench memory measures
 }
 
 func main() {
@@ -47,13 +49,15 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 5, "runs of the appliance and of the bridge, of which the medians are printed")
 	flag.IntVar(&o.drain, "drain", 200_000, "records that bench drain queues")
 	flag.IntVar(&o.memory, "memory", 1_000_000, "records that bench memory queues")
+	flag.IntVar(&o.memoryLimit, "memory-limit", memoryLimitMiB, "Go's memory limit in bench memory, MiB")
+	flag.IntVar(&o.gcPercent, "gc-percent", gcPercent, "Go's GC percentage in bench memory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	emit := json.NewEncoder(os.Stdout).Encode
 	var err error
 	if *child != "" {
-		err = memoryChild(ctx, *child, o.memory, emit)
+		err = memoryChild(ctx, *child, o, emit)
 	} else {
 		err = run(ctx, *only, o, emit)
 	}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,11 +22,12 @@ import (
 	"outstation/uplink"
 )
 
-// What the process under test sets for Go's memory. The limit is soft: close
-// to it the collector works harder, and nothing fails.
+// What the process under test sets for Go's memory, unless flags say
+// otherwise. The limit is soft: close to it the collector works harder, and
+// nothing fails.
 const (
-	memoryLimit = 64 << 20
-	gcPercent   = 50
+	memoryLimitMiB = 64
+	gcPercent      = 50
 )
 
 const (
@@ -65,7 +67,8 @@ func benchMemory(ctx context.Context, o options, emit func(any) error) (err erro
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, self, "-memory-child", dir, "-memory", fmt.Sprint(o.memory))
+	cmd := exec.CommandContext(ctx, self, "-memory-child", dir, "-memory", strconv.Itoa(o.memory),
+		"-memory-limit", strconv.Itoa(o.memoryLimit), "-gc-percent", strconv.Itoa(o.gcPercent))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.Output()
@@ -80,9 +83,10 @@ func benchMemory(ctx context.Context, o options, emit func(any) error) (err erro
 }
 
 // memoryChild is that process.
-func memoryChild(ctx context.Context, dir string, records int, emit func(any) error) (err error) {
-	debug.SetMemoryLimit(memoryLimit)
-	debug.SetGCPercent(gcPercent)
+func memoryChild(ctx context.Context, dir string, o options, emit func(any) error) (err error) {
+	debug.SetMemoryLimit(int64(o.memoryLimit) << 20)
+	debug.SetGCPercent(o.gcPercent)
+	records := o.memory
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	q, err := uplink.Open(uplink.Options{Dir: dir, MinFreeBytes: 16 << 20, Logger: log})
 	if err != nil {
@@ -91,7 +95,7 @@ func memoryChild(ctx context.Context, dir string, records int, emit func(any) er
 	defer func() { err = errors.Join(err, q.Close()) }()
 	rss := watchRSS()
 	defer rss.end()
-	line := memoryLine{Bench: "memory", Records: records, Payload: uplinkPayload, LimitMiB: memoryLimit >> 20, GCPercent: gcPercent}
+	line := memoryLine{Bench: "memory", Records: records, Payload: uplinkPayload, LimitMiB: o.memoryLimit, GCPercent: o.gcPercent}
 
 	p := producer{queue: q}
 	began := time.Now()

@@ -143,7 +143,7 @@ func withCentre(o options, f func(dir string, centre *mosquittotest.Server) erro
 	if err != nil {
 		return err
 	}
-	centre.Extra = "max_inflight_messages 0\nset_tcp_nodelay true\n"
+	centre.Extra = "max_inflight_messages 0\n"
 	if err := centre.Start(); err != nil {
 		return err
 	}

@@ -166,7 +166,7 @@ func NewBridge(dir, centre string) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Extra = fmt.Sprintf("max_inflight_messages 0\nmax_inflight_bytes 0\nmax_queued_bytes 0\nset_tcp_nodelay true\n"+
+	s.Extra = fmt.Sprintf("max_inflight_messages 0\nmax_inflight_bytes 0\nmax_queued_bytes 0\n"+
 		"connection centre\naddress %s\ntopic %s out 1\ncleansession false\nnotifications false\ntry_private false\n"+
 		"restart_timeout 1\n", centre, Filter)
 	return &Bridge{s}, nil
