@@ -88,6 +88,19 @@ bench: build ## one JSON object a line; ONLY=uplink for one
 	@.ci/deps onnxruntime media test >&2
 	@go run -tags "$(TAGS)" ./appliance/bench -only "$(ONLY)"
 
+.PHONY: torture
+torture: build ## kill the appliance CYCLES=200 times under load; SEED=n repeats a run
+	@.ci/deps test >&2
+	@go run -tags "$(TAGS)" ./appliance/torture -cycles $(or $(CYCLES),200) -seed $(or $(SEED),0)
+
+# The test binary of the appliance can turn the sync off, which the program cannot.
+.PHONY: powercut
+powercut: build-novision ## kill an emulated machine CYCLES=20 times under load; then without the sync, which must lose
+	@.ci/deps test powercut >&2
+	@CGO_ENABLED=0 go test -c -tags novision -o bin/outstation-unsynced ./appliance
+	@go run -tags "$(TAGS)" ./appliance/torture -powercut -cycles $(or $(CYCLES),20) -seed $(or $(SEED),0) \
+		-binary bin/outstation-novision -unsynced-binary bin/outstation-unsynced
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (20s)
 	@TAGS="$(TAGS)" .ci/fuzz $(FUZZTIME)

@@ -23,7 +23,7 @@ type frameLine struct {
 	Overhead float64 `json:"overhead"`  // all but ORT's run, as a share of it
 }
 
-func benchFrame(ctx context.Context, _ options) (any, error) {
+func benchFrame(ctx context.Context, _ options, emit func(any) error) error {
 	opt := framebench.Options{}
 	for _, f := range []struct {
 		file testfiles.File
@@ -31,13 +31,13 @@ func benchFrame(ctx context.Context, _ options) (any, error) {
 	}{{testfiles.Model(), &opt.Model}, {testfiles.Video(), &opt.Video}, {testfiles.Library(), &opt.Library}} {
 		path, ok := f.file.Find()
 		if !ok {
-			return nil, fmt.Errorf("%s is not at %s; put it there or set %s", f.file.What, path, f.file.Variable)
+			return fmt.Errorf("%s is not at %s; put it there or set %s", f.file.What, path, f.file.Variable)
 		}
 		*f.path = path
 	}
 	r, err := framebench.Run(ctx, opt)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return frameLine{"frame", r.Frames, r.TotalMs, r.OrtMs, r.PreMs, r.PostMs, r.DecodeMs, r.Overhead}, nil
+	return emit(frameLine{"frame", r.Frames, r.TotalMs, r.OrtMs, r.PreMs, r.PostMs, r.DecodeMs, r.Overhead})
 }

@@ -15,13 +15,16 @@ import (
 	"syscall"
 )
 
-// benches in the order in which they run. Each returns one line.
+// benches in the order in which they run. Each emits its lines; what belongs
+// to the uplink runs with it.
 var benches = []struct {
-	name string
-	run  func(context.Context, options) (any, error)
+	name, group string
+	run         func(context.Context, options, func(any) error) error
 }{
-	{"frame", benchFrame},
-	{"uplink", benchUplink},
+	{"frame", "frame", benchFrame},
+	{"uplink", "uplink", benchUplink},
+	{"drain", "uplink", benchDrain},
+	{"memory", "uplink", benchMemory},
 }
 
 // options of all benches.
@@ -30,37 +33,52 @@ type options struct {
 	dir      string // on the disk that is measured
 	messages int
 	runs     int
+	drain    int
+	memory   int
+
+	memoryLimit, gcPercent int // of the process that bench memory measures
 }
 
 func main() {
 	var o options
-	only := flag.String("only", "", "run this bench alone: frame or uplink")
+	only := flag.String("only", "", "run this bench alone: frame, uplink (with drain and memory), drain or memory")
+	child := flag.String("memory-child", "", "be the process that bench memory measures, with its queue in this directory")
 	flag.StringVar(&o.binary, "binary", "bin/outstation", "the appliance")
 	flag.StringVar(&o.dir, "dir", ".run", "directory for queues, on the disk to be measured")
 	flag.IntVar(&o.messages, "messages", 100_000, "messages of one uplink run")
-	flag.IntVar(&o.runs, "runs", 3, "runs of which the median is printed")
+	flag.IntVar(&o.runs, "runs", 5, "runs of the appliance and of the bridge, of which the medians are printed")
+	flag.IntVar(&o.drain, "drain", 200_000, "records that bench drain queues")
+	flag.IntVar(&o.memory, "memory", 1_000_000, "records that bench memory queues")
+	flag.IntVar(&o.memoryLimit, "memory-limit", memoryLimitMiB, "Go's memory limit in bench memory, MiB")
+	flag.IntVar(&o.gcPercent, "gc-percent", gcPercent, "Go's GC percentage in bench memory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *only, o); err != nil {
+	emit := json.NewEncoder(os.Stdout).Encode
+	var err error
+	if *child != "" {
+		err = memoryChild(ctx, *child, o, emit)
+	} else {
+		err = run(ctx, *only, o, emit)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, only string, o options) error {
+func run(ctx context.Context, only string, o options, emit func(any) error) error {
+	if err := os.MkdirAll(o.dir, 0o750); err != nil {
+		return err
+	}
 	known := false
 	for _, b := range benches {
-		if only != "" && only != b.name {
+		if only != "" && only != b.name && only != b.group {
 			continue
 		}
 		known = true
-		line, err := b.run(ctx, o)
-		if err != nil {
+		if err := b.run(ctx, o, emit); err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
-		}
-		if err := json.NewEncoder(os.Stdout).Encode(line); err != nil {
-			return err
 		}
 	}
 	if !known {

@@ -4,199 +4,202 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"syscall"
+	"sync"
 	"time"
 
+	"outstation/appliance/internal/load"
 	"outstation/uplink/mosquittotest"
 	"outstation/web"
 )
 
 const (
 	uplinkPayload = 256
-	uplinkWindow  = 256
 	// silence voids a run: nothing arrived for this long.
 	silence = 30 * time.Second
 )
 
-// uplinkLine is one device that publishes at QoS 1 with a window, counted
-// from its first publish to the last arrival at the centre.
+// shapes of load, each a line.
+var shapes = []struct{ publishers, window int }{{1, 256}, {32, 32}}
+
+// uplinkLine compares the appliance with Mosquitto's own bridge, in medians
+// of alternating runs, each from the first publish to the last arrival at the
+// centre. The appliance syncs before each PUBACK; the bridge never does.
 type uplinkLine struct {
-	Bench      string  `json:"bench"`
-	Payload    int     `json:"payload"`
-	QoS        int     `json:"qos"`
-	Publishers int     `json:"publishers"`
-	InFlight   int     `json:"inflight"`
-	Messages   int     `json:"messages"`
-	DurablePS  float64 `json:"durable_per_s"`
-	AckedPS    float64 `json:"acked_per_s"`  // first publish to last PUBACK
-	FsyncPS    float64 `json:"fsync_per_s"`  // synced transactions
-	FsyncP50MS float64 `json:"fsync_p50_ms"` // of the same disk, 4 KiB
+	Bench         string  `json:"bench"`
+	Payload       int     `json:"payload"`
+	QoS           int     `json:"qos"`
+	Publishers    int     `json:"publishers"`
+	InFlight      int     `json:"inflight"` // of each publisher
+	Messages      int     `json:"messages"`
+	Runs          int     `json:"runs"`
+	DurablePS     float64 `json:"durable_per_s"`
+	BridgePS      float64 `json:"bridge_per_s"`
+	Ratio         float64 `json:"ratio"`              // of the two
+	AckedPS       float64 `json:"acked_per_s"`        // first publish to last PUBACK
+	BridgeAckedPS float64 `json:"bridge_acked_per_s"` // the same of the bridge
+	FsyncPS       float64 `json:"fsync_per_s"`        // synced transactions
+	FsyncP50MS    float64 `json:"fsync_p50_ms"`       // of the same disk, 4 KiB
 }
 
-func benchUplink(ctx context.Context, o options) (any, error) {
-	if err := os.MkdirAll(o.dir, 0o750); err != nil {
-		return nil, err
-	}
-	var lines []uplinkLine
-	for range o.runs {
-		line, err := uplinkRun(ctx, o)
-		if err != nil {
-			return nil, err
+// figures are what several runs gave, a value for each.
+type figures struct{ arrived, acked, fsync []float64 }
+
+func benchUplink(ctx context.Context, o options, emit func(any) error) error {
+	for _, shape := range shapes {
+		var ours, bridge figures
+		var disk []time.Duration
+		for i := range o.runs {
+			d, err := load.FsyncP50(o.dir)
+			if err != nil {
+				return err
+			}
+			disk = append(disk, d)
+			pair := []func() error{
+				func() error { return ours.appliance(ctx, o, shape.publishers, shape.window) },
+				func() error { return bridge.bridge(ctx, o, shape.publishers, shape.window) },
+			}
+			for k := range pair { // who is first alternates too
+				if err := pair[(i+k)%2](); err != nil {
+					return err
+				}
+			}
 		}
-		lines = append(lines, line)
+		line := uplinkLine{
+			Bench: "uplink", Payload: uplinkPayload, QoS: 1, Publishers: shape.publishers, InFlight: shape.window,
+			Messages: o.messages, Runs: o.runs,
+			DurablePS: load.Median(ours.arrived), BridgePS: load.Median(bridge.arrived),
+			AckedPS: load.Median(ours.acked), BridgeAckedPS: load.Median(bridge.acked),
+			FsyncPS: load.Median(ours.fsync), FsyncP50MS: milliseconds(load.Median(disk)),
+		}
+		line.Ratio = line.DurablePS / line.BridgePS
+		if err := emit(line); err != nil {
+			return err
+		}
 	}
-	slices.SortFunc(lines, func(a, b uplinkLine) int { return int(a.DurablePS - b.DurablePS) })
-	return lines[len(lines)/2], nil
+	return nil
 }
 
-func uplinkRun(ctx context.Context, o options) (line uplinkLine, err error) {
+// appliance adds one run of the appliance.
+func (f *figures) appliance(ctx context.Context, o options, publishers, window int) error {
+	return withCentre(o, func(dir string, centre *mosquittotest.Server) (err error) {
+		a, err := load.NewAppliance(o.binary, filepath.Join(dir, "edge"), centre.Address())
+		if err != nil {
+			return err
+		}
+		if err := a.Start(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, a.Stop()) }()
+		if _, err := a.Until(ctx, connected); err != nil {
+			return err
+		}
+		before, err := load.Status(ctx, a.Web())
+		if err != nil {
+			return err
+		}
+		took, err := f.add(ctx, a, centre, o.messages, publishers, window)
+		if err != nil {
+			return err
+		}
+		after, err := load.Status(ctx, a.Web())
+		f.fsync = append(f.fsync, float64(after.Queue.Commits-before.Queue.Commits)/took.Seconds())
+		return err
+	})
+}
+
+func connected(s web.Snapshot) bool { return s.Uplink.State == web.UplinkConnected }
+
+// bridge adds one run of Mosquitto's bridge.
+func (f *figures) bridge(ctx context.Context, o options, publishers, window int) error {
+	return withCentre(o, func(dir string, centre *mosquittotest.Server) (err error) {
+		b, err := load.NewBridge(filepath.Join(dir, "edge"), centre.Address())
+		if err != nil {
+			return err
+		}
+		if err := b.Start(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.Stop()) }()
+		_, err = f.add(ctx, b, centre, o.messages, publishers, window)
+		return err
+	})
+}
+
+// withCentre runs f with a new centre and an empty directory.
+func withCentre(o options, f func(dir string, centre *mosquittotest.Server) error) (err error) {
 	dir, err := os.MkdirTemp(o.dir, "bench-")
 	if err != nil {
-		return line, err
+		return err
 	}
-	defer os.RemoveAll(dir)
-	fsync, err := fsyncP50(dir)
-	if err != nil {
-		return line, err
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	centre, err := mosquittotest.New(dir)
 	if err != nil {
-		return line, err
+		return err
 	}
+	centre.Extra = "max_inflight_messages 0\n"
 	if err := centre.Start(); err != nil {
-		return line, err
+		return err
 	}
 	defer func() { err = errors.Join(err, centre.Stop()) }()
-	app, err := startAppliance(ctx, o.binary, dir, centre.URL())
-	if err != nil {
-		return line, err
-	}
-	defer app.stop()
-	began, acked, arrived, err := load(ctx, app.mqtt, centre.Address(), o.messages)
-	if err != nil {
-		return line, err
-	}
-	s, err := app.status()
-	if err != nil {
-		return line, err
-	}
-	n := float64(o.messages)
-	return uplinkLine{
-		Bench: "uplink", Payload: uplinkPayload, QoS: 1, Publishers: 1, InFlight: uplinkWindow, Messages: o.messages,
-		DurablePS: n / arrived.Sub(began).Seconds(), AckedPS: n / acked.Sub(began).Seconds(),
-		FsyncPS: float64(s.Queue.Commits) / arrived.Sub(began).Seconds(), FsyncP50MS: fsync,
-	}, nil
+	return f(dir, centre)
 }
 
-// load publishes at the appliance and collects at the centre.
-func load(ctx context.Context, device, centre string, n int) (began, acked, arrived time.Time, err error) {
-	consumer, err := dial(ctx, centre, "bench-consumer")
-	if err != nil {
-		return began, acked, arrived, err
+// add publishes at the edge, collects at the centre and keeps the figures. It
+// returns the time from the first publish to the last arrival.
+func (f *figures) add(ctx context.Context, e load.Edge, centre *mosquittotest.Server, n, publishers, window int) (time.Duration, error) {
+	if err := load.Probe(ctx, e, centre.Address()); err != nil {
+		return 0, err
 	}
-	defer consumer.Close()
-	if err = consumer.subscribe("sensors/#"); err != nil {
-		return began, acked, arrived, err
-	}
-	publisher, err := dial(ctx, device, "bench-device")
-	if err != nil {
-		return began, acked, arrived, err
-	}
-	defer publisher.Close()
-	published := make(chan error, 1)
-	began = time.Now()
-	go func() {
-		err := publisher.publish("sensors/bench", n, uplinkPayload, uplinkWindow)
-		acked = time.Now()
-		published <- err
-	}()
-	arrived, err = consumer.collect(n, silence)
-	if err == nil {
-		err = <-published
-	}
-	return began, acked, arrived, err
-}
-
-// appliance is a running outstation.
-type appliance struct {
-	cmd       *exec.Cmd
-	mqtt, web string
-}
-
-func startAppliance(ctx context.Context, binary, dir, centre string) (*appliance, error) {
-	a := &appliance{}
-	for _, address := range []*string{&a.mqtt, &a.web} {
-		port, err := mosquittotest.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		*address = fmt.Sprintf("127.0.0.1:%d", port)
-	}
-	config := fmt.Sprintf("device_id: bench\nregion: r\nsite: s\ndata_dir: %s\nuplink: {brokers: [%q]}\nlog: {level: warn}\n"+
-		"broker: {listeners: [{type: tcp, address: %q}]}\nweb: {listen: %q}\n", filepath.Join(dir, "data"), centre, a.mqtt, a.web)
-	file := filepath.Join(dir, "outstation.yaml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		return nil, err
-	}
-	a.cmd = exec.Command(binary, "run", "--config", file)
-	a.cmd.Stderr = os.Stderr
-	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := a.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%w; make build makes it", err)
-	}
-	for deadline := time.Now().Add(silence); ; time.Sleep(20 * time.Millisecond) {
-		if s, err := a.status(); err == nil && s.Uplink.State == web.UplinkConnected {
-			return a, nil
-		}
-		if time.Now().After(deadline) || ctx.Err() != nil {
-			a.stop()
-			return nil, fmt.Errorf("%s does not reach the centre", binary)
-		}
-	}
-}
-
-func (a *appliance) status() (s web.Snapshot, err error) {
-	resp, err := http.Get("http://" + a.web + "/status.json")
-	if err != nil {
-		return s, err
-	}
-	defer resp.Body.Close()
-	return s, json.NewDecoder(resp.Body).Decode(&s)
-}
-
-// stop ends the appliance; how it ended does not matter to the figures.
-func (a *appliance) stop() {
-	_ = a.cmd.Process.Signal(syscall.SIGTERM)
-	_ = a.cmd.Wait()
-}
-
-// fsyncP50 is the median of 200 synced writes of 4 KiB in dir, in ms.
-func fsyncP50(dir string) (float64, error) {
-	f, err := os.Create(filepath.Join(dir, "fsync"))
+	consumer, err := load.Dial(ctx, centre.Address(), "bench-consumer", true)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
-	block := make([]byte, 4096)
-	var took []time.Duration
-	for range 200 {
-		began := time.Now()
-		if _, err := f.Write(block); err != nil {
-			return 0, err
-		}
-		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
-			return 0, err
-		}
-		took = append(took, time.Since(began))
+	defer consumer.Close()
+	if err := consumer.Subscribe(load.Filter, 0); err != nil {
+		return 0, err
 	}
-	slices.Sort(took)
-	return float64(took[len(took)/2]) / float64(time.Millisecond), nil
+	n -= n % publishers
+	var arrived time.Time
+	collected := make(chan error, 1)
+	go func() {
+		var err error
+		arrived, err = load.Collect(consumer, n, silence)
+		collected <- err
+	}()
+	began, acked, err := publish(ctx, e, n, publishers, window)
+	if err = errors.Join(err, <-collected); err != nil {
+		return 0, err
+	}
+	f.arrived = append(f.arrived, float64(n)/arrived.Sub(began).Seconds())
+	f.acked = append(f.acked, float64(n)/acked.Sub(began).Seconds())
+	return arrived.Sub(began), nil
 }
+
+// publish sends n messages over as many connections as there are publishers,
+// and returns when it began and when the last was acknowledged.
+func publish(ctx context.Context, e load.Edge, n, publishers, window int) (began, acked time.Time, err error) {
+	peers := make([]*load.Peer, publishers)
+	for i := range peers {
+		if peers[i], err = load.Dial(ctx, e.Address(), fmt.Sprintf("bench-device-%d", i), true); err != nil {
+			return began, acked, err
+		}
+	}
+	errs := make([]error, publishers)
+	var done sync.WaitGroup
+	began = time.Now()
+	for i, p := range peers {
+		d := load.Device{Index: uint32(i), Topic: fmt.Sprintf("sensors/bench-%d", i), Size: uplinkPayload, Window: window}
+		done.Go(func() { errs[i] = d.Publish(ctx, p, n/publishers) })
+	}
+	done.Wait()
+	return began, time.Now(), errors.Join(errs...)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

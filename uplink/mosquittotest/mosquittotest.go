@@ -5,6 +5,7 @@ package mosquittotest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -135,9 +136,18 @@ func (s *Server) end(sig os.Signal) error {
 	}
 }
 
-// FreePort returns a loopback port that nobody listens on now.
+// FreePort returns a loopback port that nobody listens on now. It lies below
+// the range that the kernel gives to outgoing connections: a client that
+// tries again and again to reach a server that is down could otherwise be
+// given the server's own port, connect to itself, and keep the server out.
 func FreePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	var ln net.Listener
+	var err error
+	for range 100 {
+		if ln, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("free port: %w", err)
 	}
