@@ -57,7 +57,7 @@ type backfiller struct {
 // room is how many records of history may be sent now, of those that fit
 // into the window beside the ones in flight.
 func (b *backfiller) room(now time.Time, window, inFlight int) int {
-	if b.limit.Quiet.Contains(now) || now.Before(b.next) {
+	if b.held(now) {
 		return 0
 	}
 	share := b.limit.Share
@@ -65,6 +65,11 @@ func (b *backfiller) room(now time.Time, window, inFlight int) int {
 		share = DefaultBackfillShare
 	}
 	return max(0, max(1, int(share*float64(window)))-inFlight)
+}
+
+// held reports whether the rate or the hour holds history back.
+func (b *backfiller) held(now time.Time) bool {
+	return b.limit.Quiet.Contains(now) || now.Before(b.next)
 }
 
 // sent counts history that was sent.

@@ -249,8 +249,9 @@ type flights struct {
 	sent    chan flight   // in order; never full, since slots bounds it
 	head    *flight       // taken from sent by the collector, unsettled
 
-	boundary uint64       // what was queued before the connection is history
-	history  atomic.Int64 // publishes of history in flight
+	boundary uint64        // what was queued before the connection is history
+	history  atomic.Int64  // publishes of history in flight
+	freed    chan struct{} // one of them was acknowledged
 	backfill backfiller
 
 	mu         sync.Mutex
@@ -266,7 +267,7 @@ func newFlights(l *Link, s session) *flights {
 	f := &flights{
 		link: l, session: s,
 		slots: make(chan struct{}, l.opt.Window), sent: make(chan flight, l.opt.Window),
-		unsent: l.unacked, boundary: l.queue.LastSequence(), backfill: backfiller{limit: l.opt.Backfill},
+		unsent: l.unacked, freed: make(chan struct{}, 1), boundary: l.queue.LastSequence(), backfill: backfiller{limit: l.opt.Backfill},
 	}
 	f.moved = sync.NewCond(&f.mu)
 	return f
@@ -326,12 +327,12 @@ func (f *flights) fetch(ctx context.Context) {
 	room := max(1, cap(f.slots)-len(f.slots))
 	history := f.backfill.room(time.Now(), cap(f.slots), int(f.history.Load()))
 	wait := ctx
-	if history == 0 { // look again soon
+	if f.backfill.held(time.Now()) { // look again soon
 		var cancel context.CancelFunc
 		wait, cancel = context.WithTimeout(ctx, backfillPause)
 		defer cancel()
 	}
-	entries, err := f.link.queue.Next(wait, Want{Max: room, MaxBytes: fetchBytes, Boundary: f.boundary, History: history})
+	entries, err := f.link.queue.Next(wait, Want{Max: room, MaxBytes: fetchBytes, Boundary: f.boundary, History: history, Wake: f.freed})
 	if err != nil && wait.Err() == nil {
 		f.link.opt.Logger.Error("queue cannot be read", "error", err)
 		sleep(ctx, time.Second)
@@ -410,6 +411,7 @@ func (f *flights) settleHead() error {
 	f.link.queue.Settle(f.head.entry, Delivered)
 	if f.head.entry.history {
 		f.history.Add(-1)
+		signal(f.freed)
 	}
 	now := time.Now()
 	f.link.acks.add(now.Sub(f.head.sent))

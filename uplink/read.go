@@ -16,6 +16,8 @@ type Want struct {
 	MaxBytes int64 // that are not passed by more than one record; 0 means no bound
 	Boundary uint64
 	History  int // of them history, after everything else
+	// Wake makes Next return without records; the reader has changed its mind.
+	Wake <-chan struct{}
 }
 
 // Next waits for records and hands out up to w.Max of them: first those after
@@ -31,6 +33,8 @@ func (q *Queue) Next(ctx context.Context, w Want) ([]Entry, error) {
 		}
 		select {
 		case <-q.ready:
+		case <-w.Wake:
+			return nil, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
