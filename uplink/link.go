@@ -153,6 +153,9 @@ func (l *Link) Stats() LinkStats {
 	l.mu.Lock()
 	s := l.stats
 	l.mu.Unlock()
+	if l.opt.Pauser.Paused() && s.State != LinkConnected { // at once, not when the next attempt is due
+		s.State, s.Reason, s.NextAttempt = LinkPaused, "paused by hand", time.Time{}
+	}
 	s.Delivered, s.PubackP50, s.PubackP99 = l.acks.read()
 	s.DeliveredPerS = l.rate.perSecond(time.Now())
 	s.Proven, s.CanaryAt, s.CanaryTrip = l.canary.state()
