@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net/http"
 	"os/exec"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -12,7 +16,8 @@ import (
 func TestScripts(t *testing.T) {
 	program := binary(t)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir:  "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("OUTSTATION", program)
 			page := freeLoopback(t)
@@ -23,6 +28,26 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// await is a command of the scripts: `await URL [text]` polls until the page
+// answers with success, and with the text.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: await URL [text]")
+	}
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(args[0])
+		if err != nil {
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err == nil && resp.StatusCode == http.StatusOK && (len(args) == 1 || strings.Contains(string(body), args[1])) {
+			return
+		}
+	}
+	ts.Fatalf("not within a minute: %v", args)
 }
 
 // runOnce runs the program to its end.

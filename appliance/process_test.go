@@ -56,7 +56,7 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 		tags = defaultTags
 	}
 	path := filepath.Join(dir, "outstation")
-	out, err := exec.Command("go", "build", "-tags", tags, "-o", path, ".").CombinedOutput()
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-tags", tags, "-o", path, ".").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}

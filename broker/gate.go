@@ -48,10 +48,12 @@ type gate struct {
 	closed  bool
 
 	// current is the publish that the server is fanning out, if it is being
-	// stored, and refused says that the sink did not take it. Only the
-	// device's read goroutine touches them.
+	// stored, refused says that the sink did not take it, and known that the
+	// hook has the gate in its map. Only the device's read goroutine touches
+	// them.
 	current *ack
 	refused *refusal
+	known   bool
 }
 
 // ack is the acknowledgement of one publish.

@@ -190,7 +190,10 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if store == nil {
 		return pk, nil
 	}
-	h.gates.Store(cl.ID, g)
+	if !g.known {
+		g.known = true
+		h.gates.Store(cl.ID, g)
+	}
 	g.current = a
 	if err := store(h.settler(cl, g, a, pk)); err != nil {
 		g.refused = &refusal{a, pk, store, err}

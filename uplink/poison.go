@@ -56,14 +56,14 @@ func (l *Link) probe(ctx context.Context, s session) error {
 		if err := l.proveLine(ctx, s); err != nil {
 			return err
 		}
-		e := l.unacked[0]
+		e, began := l.unacked[0], time.Now()
 		if err := l.sendAlone(ctx, s, e); err != nil {
 			return l.convict(ctx, e, err)
 		}
 		l.suspects.cleared(e)
 		l.unacked = l.unacked[1:]
 		l.queue.Settle(e, Delivered)
-		l.acks.add(0)
+		l.acks.add(time.Since(began))
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 func TestTortureInShort(t *testing.T) {
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "bin", "outstation")
-	build := exec.Command("go", "build", "-tags", "novision", "-o", binary, "outstation/appliance")
+	build := exec.Command("go", "build", "-buildvcs=false", "-tags", "novision", "-o", binary, "outstation/appliance")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
