@@ -18,9 +18,7 @@ const pausedKey = "uplink/paused"
 func (a *app) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/v1/uplink/{what}", a.serveUplink)
-	mux.HandleFunc("GET /api/v1/dlq", a.serveDead)
-	mux.HandleFunc("GET /api/v1/dlq/{id}", a.serveDeadLetter)
-	mux.HandleFunc("POST /api/v1/dlq/{id}/{what}", a.changeDeadLetter)
+	a.queueCalls(mux)
 	mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusNotFound, apiError{fmt.Sprintf("%s %s: no such call", r.Method, r.URL.Path)})
 	})

@@ -83,7 +83,7 @@ type demoOutageCommand struct {
 // Run asks the running appliance for an outage.
 func (c *demoOutageCommand) Run(e *env) error {
 	form := url.Values{"duration": {c.Duration.String()}}
-	if err := c.call(e.ctx, http.MethodPost, "api/v1/demo/outage", form, nil); err != nil {
+	if err := call(e.ctx, c, http.MethodPost, "api/v1/demo/outage", form, nil); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "the stand-in centre is cut for %v; watch the queue on %s\n", c.Duration, c.Web)

@@ -62,14 +62,35 @@ func queueCheck(f facts) wire.Check {
 		return check("queue", wire.Unhealthy, "the disk does not take what is queued: "+q.Failing.Error())
 	case q.Queued.Bytes > q.MaxBytes*9/10:
 		return check("queue", wire.Impaired, fmt.Sprintf("%d of at most %d bytes are queued", q.Queued.Bytes, q.MaxBytes))
+	case q.Salvaging:
+		return check("queue", wire.Impaired, "a damaged store was moved away; what is readable in it is being queued again, and routes with strict order wait for that")
+	case q.SalvageError != nil:
+		return check("queue", wire.Impaired, "a damaged store was moved away and could not be salvaged: "+q.SalvageError.Error())
 	case q.Quarantined != "":
-		return check("queue", wire.Impaired, "the store could not be opened and was moved to "+q.Quarantined)
+		return check("queue", wire.Impaired, "the store could not be opened and was moved to "+q.Quarantined+salvaged(q.Salvaged))
+	case q.TotalsError != nil:
+		return check("queue", wire.Impaired, "the copy of the ledger outside of the store is not written: "+q.TotalsError.Error())
 	case q.DeadLetters > 0:
 		return check("queue", wire.Impaired, fmt.Sprintf("dead letters that the centre would not take: %d", q.DeadLetters))
 	case f.refused > 0:
 		return check("queue", wire.Impaired, fmt.Sprintf("%d of the appliance's own messages were not stored since the start", f.refused))
 	}
 	return check("queue", wire.Healthy, fmt.Sprintf("%d records, %d bytes", q.Queued.Records, q.Queued.Bytes))
+}
+
+// salvaged says what came out of a store that was moved away.
+func salvaged(all []uplink.Salvage) string {
+	var b strings.Builder
+	for _, s := range all {
+		fmt.Fprintf(&b, "; %d of its records are queued again", s.Queued.Records)
+		if lost := s.Unread + int64(len(s.Damaged)); lost > 0 {
+			fmt.Fprintf(&b, ", %d cannot be read, damaged files: %d", s.Unread, len(s.Damaged))
+		}
+		if s.Left.Records > 0 {
+			fmt.Fprintf(&b, ", there was no room for %d", s.Left.Records)
+		}
+	}
+	return b.String()
 }
 
 func brokerCheck(f facts) wire.Check {

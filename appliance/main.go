@@ -32,6 +32,7 @@ type commands struct {
 	Route   routeCommand   `cmd:"" help:"Ask where topics go."`
 	Uplink  uplinkCommand  `cmd:"" help:"Steer the link to the centre."`
 	Ledger  ledgerCommand  `cmd:"" help:"Account for every record, by route."`
+	Queue   queueCommand   `cmd:"" help:"Look into the queue, move it, or mend it."`
 	DLQ     dlqCommand     `cmd:"" name:"dlq" help:"Work with dead letters."`
 	Demo    demoCommand    `cmd:"" help:"Try the appliance without a centre."`
 	Version versionCommand `cmd:"" help:"Print the version."`

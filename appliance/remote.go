@@ -22,41 +22,70 @@ type remote struct {
 	Web string `default:"http://127.0.0.1:8080" help:"Address of the appliance's page."`
 }
 
+// request is one call of the API.
+type request struct {
+	method, path string
+	form         url.Values
+	body         io.Reader // instead of a form
+}
+
+// client sends requests to an appliance, or to a queue that is opened for it.
+type client interface {
+	// do hands the answer to read. The time that it may take is ctx's.
+	do(ctx context.Context, r request, read func(io.Reader) error) error
+}
+
 // call sends one request and decodes the answer into v, unless that is nil.
-func (c remote) call(ctx context.Context, method, path string, form url.Values, v any) error {
+func call(ctx context.Context, c client, method, path string, form url.Values, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	defer cancel()
+	return c.do(ctx, request{method: method, path: path, form: form}, func(body io.Reader) error {
+		if v == nil {
+			return nil
+		}
+		if err := json.NewDecoder(body).Decode(v); err != nil {
+			return fmt.Errorf("the answer of %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+func (c remote) do(ctx context.Context, r request, read func(io.Reader) error) error {
 	base := c.Web
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
-	u, err := url.JoinPath(base, path)
-	if err != nil {
-		return usageError{fmt.Errorf("--web: %w", err)}
-	}
-	req, err := http.NewRequestWithContext(ctx, method, u, strings.NewReader(form.Encode()))
-	if err != nil {
-		return usageError{fmt.Errorf("--web: %w", err)}
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", "application/json")
-	client := http.Client{
-		Timeout:       shutdownTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	resp, err := client.Do(req)
-	if err != nil {
+	h := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return exchange(ctx, &h, base, r, read, func(err error) error {
 		return fmt.Errorf("no appliance answers at %s; is it running? %w", c.Web, err)
+	})
+}
+
+// exchange sends a request and hands the body of a good answer to read.
+func exchange(ctx context.Context, h *http.Client, base string, r request, read func(io.Reader) error, unreachable func(error) error) error {
+	u, err := url.JoinPath(base, r.path)
+	if err != nil {
+		return usageError{fmt.Errorf("--web: %w", err)}
+	}
+	body, kind := r.body, "application/jsonl"
+	if body == nil {
+		body, kind = strings.NewReader(r.form.Encode()), "application/x-www-form-urlencoded"
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, u, body)
+	if err != nil {
+		return usageError{fmt.Errorf("--web: %w", err)}
+	}
+	req.Header.Set("Content-Type", kind)
+	req.Header.Set("Accept", "application/json")
+	resp, err := h.Do(req)
+	if err != nil {
+		return unreachable(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= http.StatusBadRequest {
 		return fmt.Errorf("the appliance refused: %s", refusal(resp))
 	}
-	if v == nil {
-		return nil
-	}
-	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
-		return fmt.Errorf("the answer of %s: %w", u, err)
-	}
-	return nil
+	return read(resp.Body)
 }
 
 // refusal is what the appliance said against a request.
@@ -79,7 +108,7 @@ type pauseCommand struct{ remote }
 
 // Run pauses the uplink.
 func (c *pauseCommand) Run(e *env) error {
-	if err := c.call(e.ctx, http.MethodPost, "api/v1/uplink/pause", nil, nil); err != nil {
+	if err := call(e.ctx, c, http.MethodPost, "api/v1/uplink/pause", nil, nil); err != nil {
 		return err
 	}
 	fmt.Fprintln(e.out, "paused; everything is queued until: outstation uplink resume")
@@ -90,24 +119,24 @@ type resumeCommand struct{ remote }
 
 // Run resumes the uplink.
 func (c *resumeCommand) Run(e *env) error {
-	if err := c.call(e.ctx, http.MethodPost, "api/v1/uplink/resume", nil, nil); err != nil {
+	if err := call(e.ctx, c, http.MethodPost, "api/v1/uplink/resume", nil, nil); err != nil {
 		return err
 	}
 	fmt.Fprintln(e.out, "resumed")
 	return nil
 }
 
-type ledgerCommand struct{ remote }
+type ledgerCommand struct{ target }
 
 // Run prints every route's account.
 func (c *ledgerCommand) Run(e *env) error {
-	var s web.Snapshot
-	if err := c.call(e.ctx, http.MethodGet, "status.json", nil, &s); err != nil {
+	var ledger []web.RouteLedger
+	if err := call(e.ctx, c, http.MethodGet, "api/v1/ledger", nil, &ledger); err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "accepted\tdelivered\tqueued\tdead\texpired\tevicted\tcoalesced\tpurged\tquarantined\t  route")
-	for _, l := range s.Ledger {
+	for _, l := range ledger {
 		for _, a := range []web.Amount{l.Accepted, l.Delivered, l.Queued, l.Dead, l.Expired, l.Evicted, l.Coalesced, l.Purged, l.Quarantined} {
 			fmt.Fprintf(t, "%d\t", a.Records)
 		}
@@ -123,12 +152,12 @@ type dlqCommand struct {
 	Drop  dlqDropCommand  `cmd:"" help:"Remove one for good, or all; the ledger calls it purged."`
 }
 
-type dlqLsCommand struct{ remote }
+type dlqLsCommand struct{ target }
 
 // Run lists the dead letters.
 func (c *dlqLsCommand) Run(e *env) error {
 	var letters []uplink.DeadLetter
-	if err := c.call(e.ctx, http.MethodGet, "api/v1/dlq", nil, &letters); err != nil {
+	if err := call(e.ctx, c, http.MethodGet, "api/v1/dlq", nil, &letters); err != nil {
 		return err
 	}
 	if len(letters) == 0 {
@@ -145,13 +174,13 @@ func (c *dlqLsCommand) Run(e *env) error {
 
 type dlqShowCommand struct {
 	ID uint64 `arg:"" help:"Number of the dead letter."`
-	remote
+	target
 }
 
 // Run prints one dead letter as JSON.
 func (c *dlqShowCommand) Run(e *env) error {
 	var d json.RawMessage
-	if err := c.call(e.ctx, http.MethodGet, "api/v1/dlq/"+strconv.FormatUint(c.ID, 10), nil, &d); err != nil {
+	if err := call(e.ctx, c, http.MethodPost, "api/v1/dlq/"+strconv.FormatUint(c.ID, 10)+"/show", nil, &d); err != nil {
 		return err
 	}
 	var out bytes.Buffer
@@ -164,7 +193,7 @@ func (c *dlqShowCommand) Run(e *env) error {
 
 type dlqRetryCommand struct {
 	ID string `arg:"" help:"Number of the dead letter, or all."`
-	remote
+	target
 }
 
 // Run queues dead letters again.
@@ -172,17 +201,17 @@ func (c *dlqRetryCommand) Run(e *env) error { return c.change(e, c.ID, "retry", 
 
 type dlqDropCommand struct {
 	ID string `arg:"" help:"Number of the dead letter, or all."`
-	remote
+	target
 }
 
 // Run removes dead letters.
 func (c *dlqDropCommand) Run(e *env) error { return c.change(e, c.ID, "drop", "removed") }
 
-func (c remote) change(e *env, id, what, done string) error {
+func (c target) change(e *env, id, what, done string) error {
 	var changed struct {
 		Changed int `json:"changed"`
 	}
-	if err := c.call(e.ctx, http.MethodPost, "api/v1/dlq/"+url.PathEscape(id)+"/"+what, nil, &changed); err != nil {
+	if err := call(e.ctx, c, http.MethodPost, "api/v1/dlq/"+url.PathEscape(id)+"/"+what, nil, &changed); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "dead letters %s: %d\n", done, changed.Changed)

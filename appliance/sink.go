@@ -86,7 +86,7 @@ type recorder struct {
 
 // seqKey is where the queue keeps a camera's last sequence number, stored
 // together with the event that carries it.
-func seqKey(camera string) string { return "seq/" + camera }
+func seqKey(camera string) string { return uplink.CounterPrefix + camera }
 
 func newRecorder(cfg Config, out *publisher, sums map[string]string) *recorder {
 	r := &recorder{origin: cfg.origin(), out: out, bootID: bootID(), sha256: sums, seq: map[string]uint64{}}

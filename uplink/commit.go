@@ -239,12 +239,15 @@ func (q *Queue) plan(batch []pending, settled []settlement) change {
 		s, size := p.entry.stream, p.entry.bytes()
 		m := touch(s)
 		m.queued.add(size)
-		m.newest = p.entry.Seq
+		m.newest = max(m.newest, p.entry.Seq)
 		ch.streams[s] = m
-		if p.dead == nil {
-			ch.ledger.accept(s.route, size)
-		} else {
+		switch {
+		case p.recovered:
+			ch.ledger.recover(s.route, size, queued)
+		case p.dead != nil:
 			ch.ledger.revive(s.route, size)
+		default:
+			ch.ledger.accept(s.route, size)
 		}
 		ch.added[i] = p.entry
 		if n := p.entry.Note; n.Key != "" {
@@ -313,7 +316,11 @@ func (q *Queue) apply(ch change, settled []settlement) {
 	for s, m := range ch.streams {
 		s.mark = m
 	}
+	q.leavesStored += uint64(len(settled))
 	for _, e := range ch.added {
+		if e.Seq < e.stream.last { // salvaged, in its old place; the reader is before it
+			continue
+		}
 		e.stream.committed(e)
 		if q.policies[e.Route].KeepLast {
 			q.coalesce(e)

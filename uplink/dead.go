@@ -129,7 +129,7 @@ func (q *Queue) revive(d DeadLetter, m Message, done func(error)) error {
 	}
 	delete(q.dead, d.ID) // so that it is not retried twice; apply puts it back after an error
 	q.seq++
-	q.push(pending{Entry{Message: m, Seq: q.seq, Accepted: d.Accepted, stream: q.streamOf(m)}, done, &d})
+	q.push(pending{entry: Entry{Message: m, Seq: q.seq, Accepted: d.Accepted, stream: q.streamOf(m, q.online)}, done: done, dead: &d})
 	return nil
 }
 

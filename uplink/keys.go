@@ -16,6 +16,9 @@ const (
 	prefixAside  = 'x' // x stream seq -> a record that cannot be read
 )
 
+// prefixes are those of all keys.
+var prefixes = []byte{prefixRecord, prefixStream, prefixRoute, prefixLedger, prefixNote, prefixDead, prefixAside}
+
 // streamID names a FIFO of records: those of one route, in one lane, of one
 // class.
 type streamID struct {

@@ -19,6 +19,10 @@ func (t Tally) plus(o Tally) Tally {
 	return Tally{t.Records + o.Records, t.Bytes + o.Bytes}
 }
 
+func (t Tally) minus(o Tally) Tally {
+	return Tally{t.Records - o.Records, t.Bytes - o.Bytes}
+}
+
 // Account is one route's part of the ledger. Between transactions
 //
 //	Accepted = Delivered + Queued + Dead + Expired + Evicted + Coalesced + Purged + Quarantined
@@ -36,13 +40,32 @@ type Account struct {
 	Quarantined Tally `json:"quarantined"` // could not be read back
 }
 
+// tallies are all of an account's, Accepted first.
+func (a *Account) tallies() []*Tally {
+	return []*Tally{&a.Accepted, &a.Delivered, &a.Queued, &a.Dead, &a.Expired, &a.Evicted, &a.Coalesced, &a.Purged, &a.Quarantined}
+}
+
 // Balanced reports whether the account's equation holds.
 func (a Account) Balanced() bool {
-	sum := a.Delivered
-	for _, t := range []Tally{a.Queued, a.Dead, a.Expired, a.Evicted, a.Coalesced, a.Purged, a.Quarantined} {
-		sum = sum.plus(t)
+	var sum Tally
+	for _, t := range a.tallies()[1:] {
+		sum = sum.plus(*t)
 	}
 	return sum == a.Accepted
+}
+
+func (a Account) plus(o Account) Account {
+	for i, t := range o.tallies() {
+		*a.tallies()[i] = a.tallies()[i].plus(*t)
+	}
+	return a
+}
+
+func (a Account) minus(o Account) Account {
+	for i, t := range o.tallies() {
+		*a.tallies()[i] = a.tallies()[i].minus(*t)
+	}
+	return a
 }
 
 // Ledger is the account of every route that ever stored a record.
@@ -66,6 +89,19 @@ func (l Ledger) revive(route string, size int64) {
 	l[route] = a
 }
 
+// recover counts a record of a quarantined store that is queued or dead
+// again. One that the copy of the totals did not know was accepted as well.
+func (l Ledger) recover(route string, size int64, o Outcome) {
+	a := l[route]
+	if a.Quarantined.Records > 0 && a.Quarantined.Bytes >= size {
+		a.Quarantined.sub(size)
+	} else {
+		a.Accepted.add(size)
+	}
+	a.of(o).add(size)
+	l[route] = a
+}
+
 // settle counts a record that leaves the queue under the outcome's name.
 func (l Ledger) settle(route string, size int64, o Outcome) {
 	a := l[route]
@@ -86,11 +122,14 @@ const (
 	Coalesced                  // a newer one of its topic replaced it
 	Purged                     // removed by hand
 	Quarantined                // could not be read back
+	queued                     // it has not left
 )
 
 // of is the tally of an outcome.
 func (a *Account) of(o Outcome) *Tally {
 	switch o {
+	case queued:
+		return &a.Queued
 	case Delivered:
 		return &a.Delivered
 	case Dead:

@@ -31,6 +31,11 @@ type Message struct {
 	Note Note
 }
 
+// CounterPrefix begins the keys of notes that count upwards, such as the last
+// sequence number of a producer. After a store was quarantined they go on with
+// a gap, so that no number is used twice.
+const CounterPrefix = "seq/"
+
 // Note is a small value that is stored together with a record, such as the
 // last sequence number of its producer. The latest value of a key wins.
 type Note struct {

@@ -51,6 +51,10 @@ type Options struct {
 	Now          func() time.Time
 	// fault is asked before a commit; its error is the commit's. Tests set it.
 	fault func() error
+	// Inspect opens the store for a tool: nothing is evicted, expired or
+	// salvaged, and a store that cannot be read is an error and stays where it
+	// is.
+	Inspect bool
 	// Unsynced turns off the sync before the acknowledgement. It exists so
 	// that the proof of durability can be seen to fail, and no configuration
 	// reaches it.
@@ -81,6 +85,13 @@ type Queue struct {
 	pending      []pending
 	pendingBytes int64
 	settled      []settlement
+	leaves       uint64 // settlements so far
+	leavesStored uint64 // of them stored
+	salvaging    bool   // streams in which salvaged records belong are held
+	salvaged     []Salvage
+	salvageError error
+	salvageDone  chan struct{} // closed at the end of the salvage
+	totalsError  error         // why the copy of the totals is not written, or nil
 	room         chan struct{} // closed and replaced when there may be room
 	streams      map[streamID]*stream
 	order        []*stream         // highest lane first
@@ -106,9 +117,10 @@ type Queue struct {
 
 // pending is a message that waits for its commit.
 type pending struct {
-	entry Entry
-	done  func(error)
-	dead  *DeadLetter // that it is revived from, or nil
+	entry     Entry
+	done      func(error)
+	dead      *DeadLetter // that it is revived from, or nil
+	recovered bool        // it comes from a quarantined store
 }
 
 // settlement is a record that left. Settlements are committed in their order,
@@ -124,8 +136,9 @@ type settlement struct {
 }
 
 // Open opens or creates the queue below opt.Dir and starts its goroutines. A
-// store that cannot be read is quarantined, see Stats. It returns ErrLocked
-// if another process has it open.
+// store that cannot be read is quarantined, and what is readable in it is
+// queued again in the background, see Stats. It returns ErrLocked if another
+// process has it open.
 func Open(opt Options) (*Queue, error) {
 	opt = withDefaults(opt)
 	if err := os.MkdirAll(opt.Dir, 0o750); err != nil {
@@ -140,18 +153,58 @@ func Open(opt Options) (*Queue, error) {
 		room: make(chan struct{}), wake: make(chan struct{}, 1), wakeKeeper: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 	}
 	options := badgerOptions(filepath.Join(opt.Dir, "store"), !opt.Unsynced, opt.Logger)
-	q.db, q.quarantined, err = openStore(opt.Dir, options, opt.Now(), opt.Logger, q.restore)
+	if opt.Inspect {
+		if q.db, err = openAndRead(options, q.restore); err != nil {
+			err = fmt.Errorf("open queue %s: %w", opt.Dir, err)
+		}
+	} else {
+		q.db, q.quarantined, err = openStore(opt.Dir, options, opt.Now(), opt.Logger, q.restore)
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	signal(q.ready)
-	q.watchDisk()
+	wrecks, err := q.succeed()
+	if err != nil {
+		return nil, errors.Join(err, q.db.Close(), lock.Close())
+	}
+	q.start(wrecks)
+	return q, nil
+}
+
+// succeed takes over what former stores left, and returns those that are to
+// be salvaged.
+func (q *Queue) succeed() ([]string, error) {
+	if q.opt.Inspect {
+		return nil, nil
+	}
+	if q.blank() {
+		if err := q.adopt(); err != nil {
+			return nil, err
+		}
+	}
+	return q.unsalvaged()
+}
+
+// start starts the queue's goroutines.
+func (q *Queue) start(wrecks []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	q.stop = cancel
+	signal(q.ready)
+	q.watchDisk()
 	q.done.Go(func() { q.commitLoop(ctx) })
+	q.salvageDone = make(chan struct{})
+	if len(wrecks) == 0 {
+		close(q.salvageDone)
+	}
+	if q.opt.Inspect {
+		return
+	}
+	if q.salvaging = len(wrecks) > 0; q.salvaging {
+		q.done.Go(func() { q.salvageAll(ctx, wrecks) })
+	}
 	q.done.Go(func() { q.keep(ctx) })
 	q.done.Go(func() { q.maintain(ctx) })
-	return q, nil
+	q.done.Go(func() { q.keepTotals(ctx) })
 }
 
 func withDefaults(opt Options) Options {
@@ -190,8 +243,8 @@ func (q *Queue) Enqueue(m Message, done func(error)) error {
 	now := q.opt.Now()
 	m.Expiry = q.policies[m.Route].expiry(now, m.Expiry)
 	q.seq++
-	e := Entry{Message: m, Seq: q.seq, Accepted: now, stream: q.streamOf(m)}
-	q.push(pending{e, done, nil})
+	e := Entry{Message: m, Seq: q.seq, Accepted: now, stream: q.streamOf(m, q.online)}
+	q.push(pending{entry: e, done: done})
 	return nil
 }
 
@@ -212,12 +265,12 @@ func (q *Queue) account(route string, bytes, records int64) {
 }
 
 // streamOf returns the stream that a message goes to, and makes it if it is
-// new; mu is held.
-func (q *Queue) streamOf(m Message) *stream {
+// new; mu is held. live says that it does not belong to what an outage left.
+func (q *Queue) streamOf(m Message, live bool) *stream {
 	id := streamID{lane: byte(m.Lane), class: classStrict, route: q.routeNumber(m.Route)}
 	if q.policies[m.Route].Order == ByLane && !m.Retain {
 		id.class = classBacklog
-		if q.online {
+		if live {
 			id.class = classLive
 		}
 	}
@@ -227,7 +280,7 @@ func (q *Queue) streamOf(m Message) *stream {
 func (q *Queue) streamByID(id streamID, route string) *stream {
 	s, ok := q.streams[id]
 	if !ok {
-		s = &stream{id: id, route: route}
+		s = &stream{id: id, route: route, last: q.notes[baseKey], tailFrom: q.notes[baseKey]}
 		q.streams[id] = s
 		q.order = append(q.order, s)
 		slices.SortStableFunc(q.order, func(a, b *stream) int { return int(b.id.lane) - int(a.id.lane) })
@@ -271,13 +324,8 @@ func check(m Message) error {
 // admit says whether there is room for m; mu is held. At a bound that is kept
 // by eviction it says ErrBusy while the keeper makes room.
 func (q *Queue) admit(m Message) error {
-	switch {
-	case q.closed:
-		return ErrClosed
-	case q.lowDisk != nil:
-		return q.lowDisk
-	case len(q.pending) >= maxPendingRecords || q.pendingBytes+m.bytes() > maxPendingBytes:
-		return fmt.Errorf("%w: %d records wait for the disk", ErrBusy, len(q.pending))
+	if err := q.accepting(m); err != nil {
+		return err
 	}
 	p := q.policies[m.Route]
 	if over(q.load[m.Route], p.MaxBytes, p.MaxRecords, m.bytes()) {
@@ -293,6 +341,20 @@ func (q *Queue) admit(m Message) error {
 			return fmt.Errorf("%w: %d records with %d bytes are queued, the bound", ErrFull, q.total.Records, q.total.Bytes)
 		}
 		return fmt.Errorf("%w: the queue makes room at its bound", ErrBusy)
+	}
+	return nil
+}
+
+// accepting says whether anything is accepted now, apart from the bounds; mu
+// is held.
+func (q *Queue) accepting(m Message) error {
+	switch {
+	case q.closed:
+		return ErrClosed
+	case q.lowDisk != nil:
+		return q.lowDisk
+	case len(q.pending) >= maxPendingRecords || q.pendingBytes+m.bytes() > maxPendingBytes:
+		return fmt.Errorf("%w: %d records wait for the disk", ErrBusy, len(q.pending))
 	}
 	return nil
 }
@@ -315,8 +377,9 @@ func (q *Queue) SetNote(n Note) error {
 		return fmt.Errorf("note %q: %w", n.Key, err)
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.notes[n.Key] = n.Value
+	q.mu.Unlock()
+	q.copyTotals()
 	return nil
 }
 
@@ -332,6 +395,7 @@ func (q *Queue) Close() error {
 	}
 	q.stop()
 	q.done.Wait()
+	q.copyTotals()
 	if err := errors.Join(q.db.Close(), q.lock.Close()); err != nil {
 		return fmt.Errorf("close queue: %w", err)
 	}

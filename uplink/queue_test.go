@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	ossignal "os/signal"
 	"path/filepath"
@@ -53,6 +52,30 @@ func store(t testing.TB, q *Queue, m Message) {
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// fill stores n messages.
+func fill(t testing.TB, q *Queue, n int, message func(i int) Message) {
+	t.Helper()
+	done := make(chan error, n)
+	for i := range n {
+		for m := message(i); ; {
+			room := q.Room()
+			err := q.Enqueue(m, func(err error) { done <- err })
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, ErrBusy) {
+				t.Fatal(err)
+			}
+			<-room
+		}
+	}
+	for range n {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -249,70 +272,6 @@ func TestQueueQuarantinesAStoreThatDoesNotOpen(t *testing.T) {
 		t.Errorf("the quarantined store is not kept: %v", err)
 	}
 	store(t, q, testMessage(5, 1))
-}
-
-// TestLedgerStaysExact drives random operations with reopening and checks the
-// equation and the store's content after each.
-func TestLedgerStaysExact(t *testing.T) {
-	dir, rnd := t.TempDir(), rand.New(rand.NewPCG(1, 2))
-	q := openTestQueue(t, Options{Dir: dir})
-	var out []Entry
-	accepted := 0
-	for step := range 300 {
-		switch rnd.IntN(10) {
-		default:
-			for range rnd.IntN(20) {
-				store(t, q, testMessage(1+rnd.IntN(10), step))
-				accepted++
-			}
-		case 0, 1, 2:
-			if q.Depth().Records > int64(len(out)) {
-				out = append(out, next(t, q, 1+rnd.IntN(50))...)
-			}
-		case 3, 4, 5:
-			for len(out) > 0 && rnd.IntN(8) > 0 {
-				i := rnd.IntN(len(out))
-				q.Settle(out[i], Outcome(rnd.IntN(7)))
-				out = append(out[:i], out[i+1:]...)
-			}
-		case 6:
-			if err := q.Close(); err != nil {
-				t.Fatal(err)
-			}
-			q, out = openTestQueue(t, Options{Dir: dir}), nil
-			checkLedger(t, q, accepted)
-		}
-	}
-}
-
-func checkLedger(t *testing.T, q *Queue, accepted int) {
-	t.Helper()
-	var total Tally
-	var sum int64
-	for route, a := range q.Ledger() {
-		if !a.Balanced() {
-			t.Fatalf("route %s does not balance: %+v", route, a)
-		}
-		total = total.plus(a.Queued)
-		sum += a.Accepted.Records
-	}
-	if sum != int64(accepted) {
-		t.Fatalf("accepted %d, the ledger says %d", accepted, sum)
-	}
-	if got := q.Depth(); got != total {
-		t.Fatalf("lanes hold %+v, the ledger says %+v", got, total)
-	}
-	var stored int64
-	for _, st := range q.byLane() {
-		entries, _, err := q.scan(st, st.watermark, 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stored += int64(len(entries))
-	}
-	if stored != total.Records {
-		t.Fatalf("the store has %d records after the watermarks, the ledger says %d", stored, total.Records)
-	}
 }
 
 // TestFailedCommitsAreToldAndMended makes commits fail for a while.

@@ -121,6 +121,10 @@ func (q *Queue) byLane() []*stream {
 func (q *Queue) head(s *stream) (bool, error) {
 	for {
 		q.mu.Lock()
+		if q.salvaging && s.id.class != classLive {
+			q.mu.Unlock()
+			return false, nil
+		}
 		found := s.refill()
 		pos, last := s.pos, s.last
 		q.mu.Unlock()
@@ -206,6 +210,7 @@ func (q *Queue) Settle(e Entry, o Outcome) {
 // leave queues a settlement for the next commit; mu is held.
 func (q *Queue) leave(s settlement) {
 	q.settled = append(q.settled, s)
+	q.leaves++
 	q.account(s.stream.route, -s.size, -1)
 	if len(q.settled) >= maxBatchSettled/2 {
 		signal(q.wake)
@@ -286,20 +291,27 @@ func (q *Queue) restoreLedger(txn *badger.Txn) error {
 }
 
 func (q *Queue) restoreNotes(txn *badger.Txn) error {
-	return each(txn, prefixNote, func(key string, b []byte) (err error) {
+	err := each(txn, prefixNote, func(key string, b []byte) (err error) {
 		q.notes[key], err = decodeUint(b)
 		return err
 	})
+	q.seq = max(q.seq, q.notes[baseKey])
+	return err
 }
 
 // each hands every key below a prefix, without it, and its value to f.
 func each(txn *badger.Txn, prefix byte, f func(key string, value []byte) error) error {
+	return eachBelow(txn, []byte{prefix}, func(key, value []byte) error { return f(string(key[1:]), value) })
+}
+
+// eachBelow hands every key below a prefix and its value to f.
+func eachBelow(txn *badger.Txn, prefix []byte, f func(key, value []byte) error) error {
 	opt := badger.DefaultIteratorOptions
-	opt.Prefix = []byte{prefix}
+	opt.Prefix, opt.PrefetchValues = prefix, false // a record may have a MiB
 	it := txn.NewIterator(opt)
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
-		key := string(it.Item().Key()[1:])
+		key := it.Item().Key()
 		if err := it.Item().Value(func(b []byte) error { return f(key, b) }); err != nil {
 			return err
 		}

@@ -19,8 +19,12 @@ type QueueStats struct {
 	Failing      error     // why the last commit failed, or nil
 	Quarantined  string    // where a damaged store was moved at this start, or ""
 	DeadLetters  int
-	Quarantines  int    // damaged stores that are kept
-	Commits      uint64 // synced transactions since the start
+	Quarantines  int       // damaged stores that are kept
+	Salvaging    bool      // a quarantined store is being salvaged
+	Salvaged     []Salvage // that ended since the start
+	SalvageError error     // why a quarantined store could not be salvaged, or nil
+	TotalsError  error     // why the ledger's copy outside of the store is not written, or nil
+	Commits      uint64    // synced transactions since the start
 	CommitP50    time.Duration
 	CommitP99    time.Duration
 	StoreBytes   int64 // Badger's files
@@ -70,6 +74,7 @@ func (q *Queue) Stats() QueueStats {
 		Quarantined: q.quarantined, Quarantines: len(kept), StoreBytes: lsm + vlog, LastSequence: q.seq,
 	}
 	s.DeadLetters = len(q.dead)
+	s.Salvaging, s.Salvaged, s.SalvageError, s.TotalsError = q.salvaging, slices.Clone(q.salvaged), q.salvageError, q.totalsError
 	for _, st := range q.order {
 		s.LaneQueued[st.id.lane] = s.LaneQueued[st.id.lane].plus(st.queued)
 	}

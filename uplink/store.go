@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -137,9 +138,12 @@ func CheckUnused(dir string) error {
 	return f.Close()
 }
 
-// quarantines lists the stores that were moved away below dir.
+// quarantines lists the stores that were moved away below dir, the oldest
+// first.
 func quarantines(dir string) ([]string, error) {
-	return filepath.Glob(filepath.Join(dir, "store.quarantine-*"))
+	paths, err := filepath.Glob(filepath.Join(dir, "store.quarantine-*"))
+	slices.Sort(paths)
+	return paths, err
 }
 
 // freeBytes is the space that this process may still use on dir's file system.
