@@ -219,6 +219,9 @@ func centreStage(s Snapshot) stage {
 	return st
 }
 
+// fateDead is the one fate that a record can come back from.
+const fateDead = "dead"
+
 // fate is what became of records that left the queue.
 type fate struct {
 	name   string
@@ -228,7 +231,7 @@ type fate struct {
 // settled returns everything that the route accepted and that is not queued any more.
 func (r RouteLedger) settled() []fate {
 	return []fate{
-		{"delivered", r.Delivered}, {"dead", r.Dead}, {"expired", r.Expired}, {"evicted", r.Evicted},
+		{"delivered", r.Delivered}, {fateDead, r.Dead}, {"expired", r.Expired}, {"evicted", r.Evicted},
 		{"coalesced", r.Coalesced}, {"purged", r.Purged}, {"quarantined", r.Quarantined},
 	}
 }
