@@ -135,9 +135,6 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 // Serve keeps the link up until ctx ends.
 func (l *Link) Serve(ctx context.Context) {
 	l.opt.Backoff.retry(ctx, l.attempt, func(wait time.Duration, err error) {
-		if errors.Is(err, errPaused) {
-			return
-		}
 		level := slog.LevelDebug // a long outage is one line, not one for each attempt
 		if l.Stats().Reason != err.Error() {
 			level = slog.LevelWarn
