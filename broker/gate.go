@@ -134,7 +134,7 @@ func (g *gate) release() {
 // tell says how long a device waited for an acknowledgement that stands for a
 // sync; mu is held.
 func (g *gate) tell(a *ack) {
-	if f := g.stats.acknowledged; f != nil && !a.failed && !a.stored.IsZero() {
+	if f := g.stats.acknowledged; f != nil && !a.stored.IsZero() {
 		f(time.Since(a.stored))
 	}
 }

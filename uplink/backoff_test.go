@@ -86,3 +86,15 @@ func TestBackoffStartsOverOnlyAfterAStableLink(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatIsPausedSaysSo(t *testing.T) {
+	var p Pauser
+	err := p.during(t.Context(), func(ctx context.Context) error {
+		p.Set(true)
+		<-ctx.Done()
+		return errors.New("what became of the connection")
+	})
+	if !errors.Is(err, errPaused) {
+		t.Errorf("got %v, expected %v", err, errPaused)
+	}
+}

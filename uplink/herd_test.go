@@ -155,6 +155,10 @@ func TestThousandAppliancesDoNotReturnInStep(t *testing.T) {
 	} {
 		h := fleet{connections: thousand, backoff: b, random: seeded(), outage: c.outage}.run(t)
 		h.print(t, c.name)
+		narrow := b
+		narrow.Spread = 0
+		without := fleet{connections: thousand, backoff: narrow, random: seeded(), outage: c.outage}.run(t)
+		t.Logf("%s: without the spread most in one second would be %d, half back after %v", c.name, slices.Max(without.bySecond()), without.quantile(0.5))
 		if got, most := slices.Max(h.bySecond()), inStep(thousand, c.drawn); got > most {
 			t.Errorf("%s: %d are back in one second, expected %d at most", c.name, got, most)
 		}

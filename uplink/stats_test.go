@@ -32,7 +32,9 @@ func TestStatsTellLanesApart(t *testing.T) {
 		store(t, q, testMessage(8, i))
 	}
 	clock.forward(time.Minute)
-	store(t, q, testMessage(3, 1))
+	other := testMessage(3, 1)
+	other.Route = "another" // of the same lane
+	store(t, q, other)
 	s := q.Stats()
 	for lane := range s.LaneQueued {
 		want, oldest := Tally{}, time.Time{}
@@ -211,7 +213,8 @@ func TestClearingIsWhatIsQueuedByTheRateAtWhichItShrinks(t *testing.T) {
 		"longer than time can tell": {[2]Tally{{}, {1, 1}}, Tally{1 << 50, 1 << 50}, waited, Clearing{true, (1<<31 - 1) * time.Second}},
 	} {
 		var p pace
-		for i := range int64(200) { // more than it remembers
+		p.add(pacePoint{at: began.Add(-time.Hour)}, true) // more than it remembers
+		for i := range int64(pacePoints) {
 			times := func(t Tally) Tally { return Tally{t.Records * i, t.Bytes * i} }
 			p.add(pacePoint{began.Add(time.Duration(i) * time.Second), times(c.perSecond[0]), times(c.perSecond[1])}, true)
 		}
@@ -291,4 +294,23 @@ func storeSoon(b *testing.B, q *Queue, m Message) {
 		}
 		<-room
 	}
+}
+
+// TestADrainingQueueSaysWhenItIsClear takes records from a backlog, slowly,
+// while none comes in.
+func TestADrainingQueueSaysWhenItIsClear(t *testing.T) {
+	clock := newSetClock()
+	q := openTestQueue(t, Options{Now: clock.now})
+	for i := range 5000 {
+		if err := q.Enqueue(testMessage(5, i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.forward(time.Minute)
+	q.SetOnline(true)
+	eventually(t, "an estimate", func() bool {
+		q.Settle(next(t, q, 1)[0], Delivered) // 200 a second at most
+		c := q.Stats().Clearing
+		return c.Shrinks && c.In > 0
+	})
 }

@@ -114,7 +114,7 @@ func TestMetricsAreWhatPrometheusReads(t *testing.T) {
 				}
 				below, bound = b.GetCumulativeCount(), b.GetUpperBound()
 			}
-			if !math.IsInf(bound, 1) || below != h.GetSampleCount() || h.GetSampleSum() <= 0 {
+			if !math.IsInf(bound, 1) || below != h.GetSampleCount() || h.GetSampleSum() <= 0 || len(h.GetBucket()) != 4 {
 				t.Errorf("%s: %d up to %g, %d in all with the sum %g", name, below, bound, h.GetSampleCount(), h.GetSampleSum())
 			}
 		}
