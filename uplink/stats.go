@@ -104,6 +104,7 @@ func (q *Queue) oldest() (at [MaxLane + 1]time.Time) {
 	for _, s := range q.byLane() {
 		q.mu.Lock()
 		queued, from := s.queued, max(s.watermark, s.before)
+		settled := !q.salvaging // or older ones may still come in
 		q.mu.Unlock()
 		if queued.Records == 0 {
 			continue
@@ -112,9 +113,11 @@ func (q *Queue) oldest() (at [MaxLane + 1]time.Time) {
 		if err != nil || len(entries) == 0 {
 			continue // it has just left
 		}
-		q.mu.Lock()
-		s.before = max(s.before, entries[0].Seq-1)
-		q.mu.Unlock()
+		if settled {
+			q.mu.Lock()
+			s.before = max(s.before, entries[0].Seq-1)
+			q.mu.Unlock()
+		}
 		if lane := s.id.lane; at[lane].IsZero() || entries[0].Accepted.Before(at[lane]) {
 			at[lane] = entries[0].Accepted
 		}

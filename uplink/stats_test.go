@@ -81,6 +81,31 @@ func TestOldestPassesWhatWasReplaced(t *testing.T) {
 	}
 }
 
+// TestOldestSeesWhatASalvageBringsBack has a salvage queue an old record
+// after a look at the newer ones.
+func TestOldestSeesWhatASalvageBringsBack(t *testing.T) {
+	clock := newSetClock()
+	q := openTestQueue(t, Options{Now: clock.now})
+	q.mu.Lock()
+	q.salvaging, q.seq = true, 100
+	q.mu.Unlock()
+	store(t, q, testMessage(3, 1))
+	if at := q.Stats().OldestAt; !at.Equal(clock.now()) {
+		t.Errorf("before: got %v, expected %v", at, clock.now())
+	}
+	old, done := clock.now().Add(-time.Hour), make(chan error, 1)
+	if err := q.reinsert(t.Context(), Entry{Message: testMessage(3, 0), Seq: 7, Accepted: old}, true, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	q.release()
+	if at := q.Stats().OldestAt; !at.Equal(old) {
+		t.Errorf("after: got %v, expected %v", at, old)
+	}
+}
+
 func TestStatsCountWhatBecameOfRecords(t *testing.T) {
 	clock := newSetClock()
 	q := openTestQueue(t, Options{Now: clock.now, Policies: map[string]Policy{

@@ -98,11 +98,13 @@ func (k sink) ledger(routes []RouteLedger) {
 		k.counter("ledger_accepted_bytes_total", "Bytes that the route accepted.", r.Accepted.Bytes, l...)
 		k.gauge("ledger_queued_records", "Records of the route that wait in the queue.", float64(r.Queued.Records), l...)
 		k.gauge("ledger_queued_bytes", "Bytes of the route that wait in the queue.", float64(r.Queued.Bytes), l...)
-		k.gauge("ledger_dead_records", "Dead letters of the route that are kept.", float64(r.Dead.Records), l...)
-		k.gauge("ledger_dead_bytes", "Bytes of the route's dead letters that are kept.", float64(r.Dead.Bytes), l...)
 		k.counter("ledger_dead_letters_total", "Records that became dead letters since the start.", r.DeadLetters, l...)
 		for _, f := range r.settled() {
-			if f.name == fateDead { // a retry takes it back, which no counter may do
+			if f.returns { // no counter may shrink
+				k.gauge("ledger_"+f.name+"_records", "Records that left the queue as "+f.name+" and have not come back.",
+					float64(f.amount.Records), l...)
+				k.gauge("ledger_"+f.name+"_bytes", "Bytes that left the queue as "+f.name+" and have not come back.",
+					float64(f.amount.Bytes), l...)
 				continue
 			}
 			fate := append(l[:len(l):len(l)], "fate", f.name)

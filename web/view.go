@@ -268,20 +268,20 @@ func centreStage(s Snapshot) stage {
 	return st
 }
 
-// fateDead is the one fate that a record can come back from.
-const fateDead = "dead"
-
 // fate is what became of records that left the queue.
 type fate struct {
-	name   string
-	amount Amount
+	name    string
+	amount  Amount
+	returns bool // a record can come back from it
 }
 
 // settled returns everything that the route accepted and that is not queued any more.
 func (r RouteLedger) settled() []fate {
 	return []fate{
-		{"delivered", r.Delivered}, {fateDead, r.Dead}, {"expired", r.Expired}, {"evicted", r.Evicted},
-		{"coalesced", r.Coalesced}, {"purged", r.Purged}, {"quarantined", r.Quarantined},
+		{name: "delivered", amount: r.Delivered}, {name: "dead", amount: r.Dead, returns: true},
+		{name: "expired", amount: r.Expired}, {name: "evicted", amount: r.Evicted},
+		{name: "coalesced", amount: r.Coalesced}, {name: "purged", amount: r.Purged},
+		{name: "quarantined", amount: r.Quarantined, returns: true},
 	}
 }
 
