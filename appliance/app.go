@@ -36,6 +36,7 @@ type app struct {
 	pauser    uplink.Pauser
 	presences []*uplink.Presence // the appliance's, then one for each camera
 	broker    *broker.Broker
+	pubacks   uplink.Timings // of the broker, to devices
 	out       *publisher
 	vision    *vision.Pipeline
 	demo      *demoCentre
@@ -162,7 +163,7 @@ func (a *app) openUplink() error {
 func (a *app) openBroker() error {
 	a.broker = broker.New(broker.Options{
 		Listeners: a.cfg.Broker.listeners(), AllowAnonymous: a.cfg.Broker.AllowAnonymous,
-		Reserved: wire.ReservedPrefixes, Sink: deviceSink(a.router, a.queue), Logger: a.log.With("part", "broker"),
+		Reserved: wire.ReservedPrefixes, Sink: deviceSink(a.router, a.queue), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
 	})
 	if err := a.broker.Listen(); err != nil {
 		return err

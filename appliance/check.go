@@ -186,6 +186,9 @@ func (c *checker) backoff(b BackoffConfig) {
 		c.add("uplink.backoff.ceiling", "expected at least the floor of %v, got %v", b.Floor, b.Ceiling)
 	}
 	c.positive("uplink.backoff.stable", b.Stable)
+	if b.Spread < 0 {
+		c.add("uplink.backoff.spread", "expected 0s (none) or more, got %v", b.Spread)
+	}
 }
 
 // routes checks each route by itself, so that each problem has its line.

@@ -163,6 +163,7 @@ type BackoffConfig struct {
 	Floor   time.Duration `yaml:"floor"`
 	Ceiling time.Duration `yaml:"ceiling"`
 	Stable  time.Duration `yaml:"stable"`
+	Spread  time.Duration `yaml:"spread"`
 }
 
 // QueueConfig bounds the store.
@@ -227,6 +228,7 @@ func defaultConfig() Config {
 			MaxPacketBytes: uplink.DefaultMaxPacketBytes,
 			Backoff: BackoffConfig{
 				Floor: uplink.DefaultBackoff.Floor, Ceiling: uplink.DefaultBackoff.Ceiling, Stable: uplink.DefaultBackoff.Stable,
+				Spread: uplink.DefaultBackoff.Spread,
 			},
 			Queue: QueueConfig{
 				MaxBytes: uplink.DefaultMaxBytes, MaxDeadBytes: uplink.DefaultMaxDeadBytes, MinFreeBytes: uplink.DefaultMinFreeBytes,
@@ -301,7 +303,7 @@ func (c UplinkConfig) centre() uplink.Centre {
 }
 
 func (c BackoffConfig) backoff() uplink.Backoff {
-	return uplink.Backoff{Floor: c.Floor, Ceiling: c.Ceiling, Stable: c.Stable}
+	return uplink.Backoff{Floor: c.Floor, Ceiling: c.Ceiling, Stable: c.Stable, Spread: c.Spread}
 }
 
 func (c BrokerConfig) listeners() []broker.Listener {

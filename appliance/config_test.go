@@ -94,6 +94,7 @@ uplink:
   window: 0
   routes:
     - {match: "a/#", to: "{nope}"}
+  backoff: {spread: -1s}
 web: {listen: nowhere}
 `
 	_, err := parseConfig("o.yaml", []byte(text), []string{"OUTSTATION_NO_SUCH=1"})
@@ -103,7 +104,7 @@ web: {listen: nowhere}
 	for _, want := range []string{
 		"o.yaml:1: device_id: ", "o.yaml:3: sight: ", "site: ", "o.yaml:5: vision.providers[0]: ", "o.yaml:10: vision.cameras[0].source: ",
 		"o.yaml:11: vision.cameras[0].model: ", "o.yaml:12: vision.cameras[0].fps: ", "o.yaml:15: broker.listeners[0]: ",
-		"o.yaml:17: uplink.brokers[0]: ", "o.yaml:18: uplink.window: ", "o.yaml:20: uplink.routes[0]: ", "o.yaml:21: web.listen: ",
+		"o.yaml:17: uplink.brokers[0]: ", "o.yaml:18: uplink.window: ", "o.yaml:20: uplink.routes[0]: ", "o.yaml:21: uplink.backoff.spread: ", "o.yaml:22: web.listen: ",
 		"OUTSTATION_NO_SUCH",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -111,8 +112,8 @@ web: {listen: nowhere}
 		}
 	}
 	var all *strictyaml.Error
-	if !errors.As(err, &all) || len(all.Problems) != 13 {
-		t.Errorf("expected 13 problems:\n%v", err)
+	if !errors.As(err, &all) || len(all.Problems) != 14 {
+		t.Errorf("expected 14 problems:\n%v", err)
 	}
 }
 

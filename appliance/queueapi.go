@@ -18,7 +18,7 @@ import (
 // themselves are handed out to posts alone, which come from this machine.
 func (a *app) queueCalls(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/ledger", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, webLedger(a.queue.Ledger()))
+		answer(w, http.StatusOK, webLedger(a.queue.Ledger(), a.queue.Stats().Deaths))
 	})
 	mux.HandleFunc("GET /api/v1/dlq", a.serveDead)
 	mux.HandleFunc("POST /api/v1/dlq/{id}/show", a.serveDeadLetter)

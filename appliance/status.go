@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -35,7 +36,7 @@ func (a *app) snapshot() web.Snapshot {
 		Detectors: webDetectors(f.vision.Models),
 		Broker:    webBroker(a, f),
 		Queue:     webQueue(f.queue),
-		Ledger:    webLedger(a.queue.Ledger()),
+		Ledger:    webLedger(a.queue.Ledger(), f.queue.Deaths),
 		Uplink:    webUplink(f.link),
 	}
 	if a.demo != nil {
@@ -101,6 +102,7 @@ func webBroker(a *app, f facts) web.Broker {
 		MessagesReceived: uint64(b.MessagesReceived), MessagesSent: uint64(b.MessagesSent), MessagesDropped: uint64(b.Dropped),
 		BytesReceived: uint64(b.BytesReceived), BytesSent: uint64(b.BytesSent),
 		HeldAcks: int(b.HeldAcks), Refused: uint64(b.Refused + b.LostQoS0), Denied: uint64(b.Denied),
+		Puback: webHistogram(a.pubacks.Histogram()),
 	}
 	for i, address := range b.Addresses {
 		out.Listeners = append(out.Listeners, web.Listener{Type: a.cfg.Broker.Listeners[i].Type, Address: address})
@@ -109,13 +111,34 @@ func webBroker(a *app, f facts) web.Broker {
 }
 
 func webQueue(q uplink.QueueStats) web.Queue {
-	return web.Queue{
+	out := web.Queue{
 		Records: uint64(q.Queued.Records), Bytes: uint64(q.Queued.Bytes), MaxBytes: uint64(q.MaxBytes), OldestAt: q.OldestAt,
 		FsyncP50MS: ms(q.CommitP50), FsyncP99MS: ms(q.CommitP99), Commits: q.Commits, Quarantined: uint64(q.Quarantines),
+		Commit: webHistogram(q.CommitTimes), DiskFreeBytes: q.FreeDisk, DiskFloorBytes: q.MinFreeDisk,
 	}
+	for lane := uplink.MinLane; lane <= uplink.MaxLane; lane++ {
+		a := amount(q.LaneQueued[lane])
+		out.Lanes = append(out.Lanes, web.Lane{Lane: lane, Records: a.Records, Bytes: a.Bytes, OldestAt: q.LaneOldest[lane]})
+	}
+	if q.Clearing.Shrinks {
+		seconds := q.Clearing.In.Seconds()
+		out.ClearsInS = &seconds
+	}
+	if err := cmp.Or(q.Refusing, q.Failing); err != nil {
+		out.Refusing = err.Error()
+	}
+	return out
 }
 
-func webLedger(l uplink.Ledger) []web.RouteLedger {
+func webHistogram(h uplink.Histogram) web.Histogram {
+	out := web.Histogram{Count: h.Count, SumS: h.Sum.Seconds()}
+	for _, b := range h.Buckets {
+		out.Buckets = append(out.Buckets, web.Bucket{LeS: b.Upto.Seconds(), Count: b.Count})
+	}
+	return out
+}
+
+func webLedger(l uplink.Ledger, deaths map[string]uint64) []web.RouteLedger {
 	var out []web.RouteLedger
 	for _, route := range slices.Sorted(maps.Keys(l)) {
 		a := l[route]
@@ -123,6 +146,7 @@ func webLedger(l uplink.Ledger) []web.RouteLedger {
 			Route: route, Accepted: amount(a.Accepted), Delivered: amount(a.Delivered), Queued: amount(a.Queued),
 			Dead: amount(a.Dead), Expired: amount(a.Expired), Evicted: amount(a.Evicted), Coalesced: amount(a.Coalesced),
 			Purged: amount(a.Purged), Quarantined: amount(a.Quarantined),
+			DeadLetters: deaths[route],
 		})
 	}
 	return out
@@ -136,7 +160,8 @@ func webUplink(l uplink.LinkStats) web.Uplink {
 	return web.Uplink{
 		State: web.UplinkState(l.State), Broker: l.Broker, Since: l.Since, Reason: l.Reason,
 		InFlight: l.InFlight, Window: l.Window, Reconnects: l.Generation - min(l.Generation, 1), NextAttemptAt: l.NextAttempt,
-		DeliveredPerS: l.DeliveredPerS, PubackP50MS: ms(l.PubackP50),
+		DeliveredPerS: l.DeliveredPerS, PubackP50MS: ms(l.PubackP50), Puback: webHistogram(l.PubackTimes),
+		BackoffS: l.Backoff.Seconds(), Proven: l.Proven, CanaryS: l.CanaryTrip.Seconds(),
 	}
 }
 

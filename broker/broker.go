@@ -55,7 +55,11 @@ type Options struct {
 	Reserved       []string // topic prefixes that devices may not publish below
 	Sink           Sink     // nil keeps everything local
 	RefusalWait    time.Duration
-	Logger         *slog.Logger
+	// Acknowledged is told, for each publish of QoS 1 or 2 that the Sink
+	// stored, how long it took from the publish to the PUBACK or PUBREC that
+	// left for the device. It is called from any goroutine and must not block.
+	Acknowledged func(time.Duration)
+	Logger       *slog.Logger
 }
 
 // Listener is an address to listen on.
@@ -98,7 +102,7 @@ func New(opt Options) *Broker {
 		SysTopicResendInterval:  10,
 		ClientNetReadBufferSize: 4 << 10,
 	})}
-	b.hook = &hook{opt: opt, server: b.server, stats: &counters{}, stop: make(chan struct{})}
+	b.hook = &hook{opt: opt, server: b.server, stats: &counters{acknowledged: opt.Acknowledged}, stop: make(chan struct{})}
 	return b
 }
 

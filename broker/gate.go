@@ -59,10 +59,11 @@ type gate struct {
 // ack is the acknowledgement of one publish.
 type ack struct {
 	id      uint16
-	bytes   []byte // what the server wrote, or nil so far
-	settled bool   // durable, refused, or nothing to wait for
-	failed  bool   // refused
-	refusal []byte // sent instead of bytes, if the publish was refused
+	stored  time.Time // when the publish came in, if it is being stored
+	bytes   []byte    // what the server wrote, or nil so far
+	settled bool      // durable, refused, or nothing to wait for
+	failed  bool      // refused
+	refusal []byte    // sent instead of bytes, if the publish was refused
 }
 
 // ready needs the server's bytes too when there is a refusal: they must not
@@ -88,6 +89,7 @@ func (g *gate) expect(id uint16, local bool) *ack {
 	g.stats.held.Add(1)
 	if !local {
 		g.storing++
+		a.stored = time.Now()
 	}
 	return a
 }
@@ -119,12 +121,21 @@ func (g *gate) release() {
 			g.out = append(g.out, a.refusal...)
 		} else {
 			g.out = append(g.out, a.bytes...)
+			g.tell(a)
 		}
 		n++
 	}
 	if n > 0 {
 		g.drop(n)
 		g.kick()
+	}
+}
+
+// tell says how long a device waited for an acknowledgement that stands for a
+// sync; mu is held.
+func (g *gate) tell(a *ack) {
+	if f := g.stats.acknowledged; f != nil && !a.stored.IsZero() {
+		f(time.Since(a.stored))
 	}
 }
 

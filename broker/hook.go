@@ -31,6 +31,8 @@ type counters struct {
 	lost    atomic.Int64 // QoS 0 publishes on a replicated topic that were not stored
 	denied  atomic.Int64 // publishes below a reserved prefix
 	dropped atomic.Int64 // messages to a subscriber that does not read
+
+	acknowledged func(time.Duration) // see Options; may be nil
 }
 
 // refusal is a publish that the sink did not take at once.

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -10,39 +11,62 @@ import (
 // exponential with full jitter, so that many appliances do not return in step
 // (M. Brooker, "Exponential Backoff And Jitter", 2015).
 type Backoff struct {
-	Floor   time.Duration // least wait, and the first ceiling
+	Floor   time.Duration // least wait
 	Ceiling time.Duration // most that is ever waited
 	Stable  time.Duration // a link that lasted this long starts over
+	// Spread is the least range that waits are drawn from, up to the ceiling.
+	// A fleet that loses its centre for a moment returns over this time, and
+	// not all at once.
+	Spread time.Duration
 }
 
-// DefaultBackoff suits a site behind a mobile line.
-var DefaultBackoff = Backoff{Floor: 500 * time.Millisecond, Ceiling: time.Minute, Stable: 30 * time.Second}
+// DefaultBackoff suits a site behind a mobile line, and a thousand of them
+// behind one centre; README.md has figures.
+var DefaultBackoff = Backoff{Floor: 500 * time.Millisecond, Ceiling: time.Minute, Stable: 30 * time.Second, Spread: 10 * time.Second}
 
 // wait draws the wait after the given number of failures in a row: uniform
-// between Floor and min(Ceiling, Floor·2^failures). random is in [0, 1).
+// between Floor and min(Ceiling, max(Spread, Floor·2^failures)). random is in
+// [0, 1).
 func (b Backoff) wait(failures int, random float64) time.Duration {
 	top := b.Ceiling
-	if failures < 32 && b.Floor<<failures < b.Ceiling {
-		top = b.Floor << failures
+	if failures < 32 {
+		top = min(b.Ceiling, max(b.Spread, b.Floor<<failures))
 	}
 	return b.Floor + time.Duration(random*float64(max(0, top-b.Floor)))
 }
 
+// tries counts the failures in a row of one connection.
+type tries struct {
+	backoff  Backoff
+	failures int
+}
+
+// failed draws the wait after an attempt that lasted so long. random is in
+// [0, 1).
+func (t *tries) failed(lasted time.Duration, random float64) time.Duration {
+	if lasted >= t.backoff.Stable {
+		t.failures = 0
+	}
+	t.failures++
+	return t.backoff.wait(t.failures, random)
+}
+
 // retry calls attempt until ctx ends, waiting in between. An attempt that
-// lasted b.Stable starts the waits over. waiting is told each wait.
+// lasted b.Stable starts the waits over, and one that was paused by hand is
+// followed by the next without a wait. waiting is told each wait.
 func (b Backoff) retry(ctx context.Context, attempt func(context.Context) error, waiting func(time.Duration, error)) {
-	failures := 0
+	t := tries{backoff: b}
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := attempt(ctx)
-		if time.Since(began) >= b.Stable {
-			failures = 0
-		}
-		failures++
 		if ctx.Err() != nil {
 			return
 		}
-		d := b.wait(failures, rand.Float64())
+		if errors.Is(err, errPaused) {
+			t.failures = 0
+			continue
+		}
+		d := t.failed(time.Since(began), rand.Float64())
 		waiting(d, err)
 		sleep(ctx, d)
 	}

@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,43 @@ func TestBackoffGrowsToItsCeilingWithFullJitter(t *testing.T) {
 			t.Errorf("%d failures, most wait: got %v, expected %v", failures, got, top)
 		}
 	}
+}
+
+func TestBackoffDrawsFromItsSpreadAtLeast(t *testing.T) {
+	b := Backoff{Floor: time.Second, Ceiling: 10 * time.Second, Stable: time.Minute, Spread: 7 * time.Second}
+	for failures, top := range map[int]time.Duration{1: 7 * time.Second, 2: 7 * time.Second, 3: 8 * time.Second, 4: 10 * time.Second} {
+		if got := b.wait(failures, 0); got != time.Second {
+			t.Errorf("%d failures, least wait: got %v, expected the floor", failures, got)
+		}
+		if got := b.wait(failures, 0.999999); got > top || got < top-time.Millisecond {
+			t.Errorf("%d failures, most wait: got %v, expected %v", failures, got, top)
+		}
+	}
+	b.Ceiling = 5 * time.Second
+	if got := b.wait(1, 0.999999); got > b.Ceiling {
+		t.Errorf("got %v, expected the ceiling of %v at most", got, b.Ceiling)
+	}
+}
+
+func TestPauseByHandIsNotFollowedByAWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		n, waits := 0, 0
+		b := Backoff{Floor: time.Second, Ceiling: time.Hour, Stable: time.Minute}
+		b.retry(ctx, func(context.Context) error {
+			switch n++; n {
+			case 1:
+				return errors.New("lost")
+			case 2:
+				return fmt.Errorf("a connection: %w", errPaused)
+			}
+			cancel()
+			return ctx.Err()
+		}, func(time.Duration, error) { waits++ })
+		if n != 3 || waits != 1 {
+			t.Errorf("got %d attempts and %d waits, expected 3, and a wait after the one that was lost", n, waits)
+		}
+	})
 }
 
 func TestBackoffStartsOverOnlyAfterAStableLink(t *testing.T) {
@@ -47,4 +85,16 @@ func TestBackoffStartsOverOnlyAfterAStableLink(t *testing.T) {
 			t.Errorf("got %d waits, expected %d", len(tops), len(lasts))
 		}
 	})
+}
+
+func TestWhatIsPausedSaysSo(t *testing.T) {
+	var p Pauser
+	err := p.during(t.Context(), func(ctx context.Context) error {
+		p.Set(true)
+		<-ctx.Done()
+		return errors.New("what became of the connection")
+	})
+	if !errors.Is(err, errPaused) {
+		t.Errorf("got %v, expected %v", err, errPaused)
+	}
 }

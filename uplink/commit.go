@@ -98,7 +98,7 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 		q.giveUp(batch, settled, err)
 		return err
 	}
-	q.timings.add(time.Since(began))
+	q.timings.Add(time.Since(began))
 	q.apply(ch, settled)
 	q.committing.Unlock()
 	tell(batch, nil)
@@ -309,6 +309,7 @@ func (q *Queue) apply(ch change, settled []settlement) {
 	for _, s := range settled {
 		if s.dead != nil {
 			q.dead[s.dead.ID] = *s.dead
+			q.deaths[s.dead.Route]++
 		}
 	}
 	maps.Copy(q.ledger, ch.ledger)

@@ -24,6 +24,7 @@ func (q *Queue) keep(ctx context.Context) {
 		}
 		q.evict()
 		q.boundDead()
+		q.look()
 	}
 }
 

@@ -55,7 +55,7 @@ type Link struct {
 
 	mu    sync.Mutex
 	stats LinkStats
-	acks  timings
+	acks  Timings
 	rate  rate
 }
 
@@ -85,6 +85,8 @@ type LinkStats struct {
 	DeliveredPerS float64
 	PubackP50     time.Duration
 	PubackP99     time.Duration
+	PubackTimes   Histogram     // from PUBLISH to PUBACK, since the start
+	Backoff       time.Duration // the wait that was drawn before NextAttempt; 0 while there is none
 }
 
 // NewLink makes a link; it does no I/O.
@@ -133,9 +135,6 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 // Serve keeps the link up until ctx ends.
 func (l *Link) Serve(ctx context.Context) {
 	l.opt.Backoff.retry(ctx, l.attempt, func(wait time.Duration, err error) {
-		if errors.Is(err, errPaused) {
-			return
-		}
 		level := slog.LevelDebug // a long outage is one line, not one for each attempt
 		if l.Stats().Reason != err.Error() {
 			level = slog.LevelWarn
@@ -143,6 +142,7 @@ func (l *Link) Serve(ctx context.Context) {
 		l.opt.Logger.Log(ctx, level, "link to the centre is down", "error", err, "retry_in_ms", wait.Milliseconds())
 		l.set(func(s *LinkStats) {
 			s.State, s.Reason, s.InFlight, s.NextAttempt = LinkDown, err.Error(), 0, time.Now().Add(wait)
+			s.Backoff = wait
 		})
 	})
 	l.set(func(s *LinkStats) { s.State, s.Reason = LinkDown, "stopped" })
@@ -156,7 +156,12 @@ func (l *Link) Stats() LinkStats {
 	if l.opt.Pauser.Paused() && s.State != LinkConnected { // at once, not when the next attempt is due
 		s.State, s.Reason, s.NextAttempt = LinkPaused, "paused by hand", time.Time{}
 	}
-	s.Delivered, s.PubackP50, s.PubackP99 = l.acks.read()
+	s.PubackTimes = l.acks.Histogram()
+	s.Delivered = s.PubackTimes.Count
+	s.PubackP50, s.PubackP99 = l.acks.Recent()
+	if s.NextAttempt.IsZero() {
+		s.Backoff = 0
+	}
 	s.DeliveredPerS = l.rate.perSecond(time.Now())
 	s.Proven, s.CanaryAt, s.CanaryTrip = l.canary.state()
 	return s
@@ -417,7 +422,7 @@ func (f *flights) settleHead() error {
 		signal(f.freed)
 	}
 	now := time.Now()
-	f.link.acks.add(now.Sub(f.head.sent))
+	f.link.acks.Add(now.Sub(f.head.sent))
 	f.link.rate.add(now)
 	f.head = nil
 	<-f.slots

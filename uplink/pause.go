@@ -59,7 +59,7 @@ func (p *Pauser) await(ctx context.Context) error {
 }
 
 // during calls f with a context that also ends, with errPaused as its cause,
-// when connections are paused.
+// when connections are paused. It returns f's error, or else errPaused.
 func (p *Pauser) during(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -77,5 +77,9 @@ func (p *Pauser) during(ctx context.Context, f func(context.Context) error) erro
 			}
 		}
 	}()
-	return f(ctx)
+	err := f(ctx)
+	if cause := context.Cause(ctx); errors.Is(cause, errPaused) {
+		return cause
+	}
+	return err
 }

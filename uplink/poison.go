@@ -63,7 +63,7 @@ func (l *Link) probe(ctx context.Context, s session) error {
 		l.suspects.cleared(e)
 		l.unacked = l.unacked[1:]
 		l.queue.Settle(e, Delivered)
-		l.acks.add(time.Since(began))
+		l.acks.Add(time.Since(began))
 	}
 	return nil
 }

@@ -102,6 +102,7 @@ type Queue struct {
 	ledger       Ledger
 	notes        map[string]uint64
 	dead         map[uint64]DeadLetter // without their records
+	deaths       map[string]uint64     // by route, since the start
 	lowDisk      error                 // why the disk's floor refuses, or nil
 	failing      error                 // the last commit's error, or nil
 	freeDisk     uint64
@@ -109,7 +110,8 @@ type Queue struct {
 	wake       chan struct{} // something to commit
 	wakeKeeper chan struct{} // something to evict or expire
 	ready      chan struct{} // something to read
-	timings    timings
+	timings    Timings       // of commits
+	pace       pace
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -149,7 +151,7 @@ func Open(opt Options) (*Queue, error) {
 		return nil, err
 	}
 	q := &Queue{
-		opt: opt, lock: lock, policies: opt.Policies,
+		opt: opt, lock: lock, policies: opt.Policies, deaths: map[string]uint64{},
 		room: make(chan struct{}), wake: make(chan struct{}, 1), wakeKeeper: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 	}
 	options := badgerOptions(filepath.Join(opt.Dir, "store"), !opt.Unsynced, opt.Logger)

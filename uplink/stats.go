@@ -1,7 +1,7 @@
 package uplink
 
 import (
-	"math"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,7 +27,10 @@ type QueueStats struct {
 	Commits      uint64    // synced transactions since the start
 	CommitP50    time.Duration
 	CommitP99    time.Duration
-	StoreBytes   int64 // Badger's files
+	CommitTimes  Histogram         // since the start
+	Clearing     Clearing          // of the backlog
+	Deaths       map[string]uint64 // by route, since the start: what became a dead letter
+	StoreBytes   int64             // Badger's files
 	LaneQueued   [MaxLane + 1]Tally
 	LaneOldest   [MaxLane + 1]time.Time
 	LastSequence uint64
@@ -73,7 +76,7 @@ func (q *Queue) Stats() QueueStats {
 		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: q.lowDisk, Failing: q.failing,
 		Quarantined: q.quarantined, Quarantines: len(kept), StoreBytes: lsm + vlog, LastSequence: q.seq,
 	}
-	s.DeadLetters = len(q.dead)
+	s.DeadLetters, s.Deaths = len(q.dead), maps.Clone(q.deaths)
 	s.Salvaging, s.Salvaged, s.SalvageError, s.TotalsError = q.salvaging, slices.Clone(q.salvaged), q.salvageError, q.totalsError
 	for _, st := range q.order {
 		s.LaneQueued[st.id.lane] = s.LaneQueued[st.id.lane].plus(st.queued)
@@ -85,7 +88,14 @@ func (q *Queue) Stats() QueueStats {
 			s.OldestAt = at
 		}
 	}
-	s.Commits, s.CommitP50, s.CommitP99 = q.timings.read()
+	var waited time.Duration
+	if !s.OldestAt.IsZero() {
+		waited = q.opt.Now().Sub(s.OldestAt)
+	}
+	s.Clearing = q.pace.clearing(s.Queued, waited)
+	s.CommitTimes = q.timings.Histogram()
+	s.Commits = s.CommitTimes.Count
+	s.CommitP50, s.CommitP99 = q.timings.Recent()
 	return s
 }
 
@@ -93,48 +103,26 @@ func (q *Queue) Stats() QueueStats {
 func (q *Queue) oldest() (at [MaxLane + 1]time.Time) {
 	for _, s := range q.byLane() {
 		q.mu.Lock()
-		m := s.mark
+		queued, from := s.queued, max(s.watermark, s.before)
+		settled := !q.salvaging // or older ones may still come in
 		q.mu.Unlock()
-		if m.queued.Records == 0 {
+		if queued.Records == 0 {
 			continue
 		}
-		entries, _, err := q.scan(s, m.watermark, 1)
+		entries, _, err := q.scan(s, from, 1)
 		if err != nil || len(entries) == 0 {
 			continue // it has just left
+		}
+		if settled {
+			q.mu.Lock()
+			s.before = max(s.before, entries[0].Seq-1)
+			q.mu.Unlock()
 		}
 		if lane := s.id.lane; at[lane].IsZero() || entries[0].Accepted.Before(at[lane]) {
 			at[lane] = entries[0].Accepted
 		}
 	}
 	return at
-}
-
-// timings counts durations and keeps the newest.
-type timings struct {
-	mu    sync.Mutex
-	ring  [512]time.Duration
-	count uint64
-}
-
-func (t *timings) add(d time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.ring[t.count%uint64(len(t.ring))] = d
-	t.count++
-}
-
-// read returns how many were added and the quantiles of the newest.
-func (t *timings) read() (count uint64, p50, p99 time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := min(t.count, uint64(len(t.ring)))
-	if n == 0 {
-		return 0, 0, 0
-	}
-	sorted := slices.Clone(t.ring[:n])
-	slices.Sort(sorted)
-	at := func(p float64) time.Duration { return sorted[int(math.Ceil(p*float64(n)))-1] }
-	return t.count, at(0.50), at(0.99)
 }
 
 // rateSeconds is how many whole seconds a rate looks back.

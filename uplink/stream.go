@@ -18,6 +18,11 @@ type stream struct {
 	last uint64 // newest committed sequence number
 	pos  uint64 // newest that was read into ahead, or skipped
 
+	// before is a sequence number up to which everything has left, beside the
+	// watermark: what was coalesced does not move that, and a look at the
+	// oldest record must not walk all of it every time.
+	before uint64
+
 	ahead []Entry // read, not handed out
 
 	// issued are handed out, unsettled or waiting for an older one, in order;

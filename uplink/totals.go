@@ -51,7 +51,7 @@ func (q *Queue) keepTotals(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if n, _, _ := q.timings.read(); n != copied {
+		if n := q.timings.Histogram().Count; n != copied {
 			copied = n
 			q.copyTotals()
 		}

@@ -37,7 +37,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	sinks.cameras(s.Cameras)
 	sinks.detectors(s.Detectors)
 	sinks.broker(s.Broker)
-	sinks.queue(s.Queue)
+	sinks.queue(s)
+	sinks.disk(s.Queue)
 	sinks.ledger(s.Ledger)
 	sinks.uplink(s.Uplink)
 	if s.Centre.Demo {
@@ -58,10 +59,24 @@ func (k sink) send(kind prometheus.ValueType, name, help string, value float64, 
 	}
 	desc := prometheus.NewDesc("outstation_"+name, help, names, nil)
 	m, err := prometheus.NewConstMetric(desc, kind, value, values...)
+	k.metric(desc, m, err)
+}
+
+func (k sink) metric(desc *prometheus.Desc, m prometheus.Metric, err error) {
 	if err != nil {
 		m = prometheus.NewInvalidMetric(desc, err)
 	}
 	k.out <- m
+}
+
+func (k sink) histogram(name, help string, h Histogram) {
+	buckets := make(map[float64]uint64, len(h.Buckets))
+	for _, b := range h.Buckets {
+		buckets[b.LeS] = b.Count
+	}
+	desc := prometheus.NewDesc("outstation_"+name, help, nil, nil)
+	m, err := prometheus.NewConstHistogram(desc, h.Count, h.SumS, buckets)
+	k.metric(desc, m, err)
 }
 
 func (k sink) gauge(name, help string, value float64, labels ...string) {

@@ -11,6 +11,8 @@ import (
 
 var noon = time.Date(2025, 3, 4, 12, 0, 0, 0, time.UTC)
 
+var clearsIn = 719.0
+
 // line is an appliance in the middle of an outage of the demonstration, with something to say in every field.
 func line() Snapshot {
 	return Snapshot{
@@ -42,19 +44,26 @@ func line() Snapshot {
 				{"cuda", "libcudart.so.12: cannot open shared object file"}}}},
 		Broker: Broker{Listeners: []Listener{{"tcp", "127.0.0.1:1883"}}, Clients: 14, Subscriptions: 23, Retained: 31,
 			MessagesReceived: 5120448, MessagesSent: 6200417, MessagesDropped: 12, BytesReceived: 1310834688,
-			BytesSent: 1587306752, HeldAcks: 7, Refused: 1},
+			BytesSent: 1587306752, HeldAcks: 7, Refused: 1,
+			Puback: Histogram{Count: 5119827, SumS: 18943.4, Buckets: []Bucket{{0.001, 120}, {0.005, 4730018}, {0.05, 5119800}}}},
 		Queue: Queue{Records: 3120, Bytes: 21 << 20, MaxBytes: 1 << 30, OldestAt: noon.Add(-12 * time.Second),
-			FsyncP50MS: 3.4, FsyncP99MS: 11.8, Commits: 403112, Quarantined: 1},
+			FsyncP50MS: 3.4, FsyncP99MS: 11.8, Commits: 403112, Quarantined: 1,
+			Commit: Histogram{Count: 403112, SumS: 1370.6, Buckets: []Bucket{{0.001, 0}, {0.005, 380112}, {0.05, 403110}}},
+			Lanes: []Lane{{Lane: 3, Records: 620, Bytes: 1 << 20, OldestAt: noon.Add(-8 * time.Second)}, {Lane: 5},
+				{Lane: 8, Records: 2500, Bytes: 20 << 20, OldestAt: noon.Add(-12 * time.Second)}},
+			ClearsInS: &clearsIn, DiskFreeBytes: 41 << 30, DiskFloorBytes: 256 << 20},
 		Ledger: []RouteLedger{
 			{Route: "detection", Accepted: Amount{68522, 27408800}, Delivered: Amount{66000, 26400000},
-				Queued: Amount{2500, 1000000}, Dead: Amount{2, 800}, Expired: Amount{20, 8000}},
+				Queued: Amount{2500, 1000000}, Dead: Amount{2, 800}, Expired: Amount{20, 8000}, DeadLetters: 3},
 			{Route: "sensors/#", Accepted: Amount{5120448, 1310834688}, Delivered: Amount{5100000, 1305600000},
 				Queued: Amount{620, 158720}, Dead: Amount{1, 256}, Expired: Amount{2, 512}, Evicted: Amount{19000, 4864000},
 				Coalesced: Amount{800, 204800}, Purged: Amount{5, 1280}, Quarantined: Amount{20, 5120}},
 		},
 		Uplink: Uplink{State: UplinkDown, Broker: "tcp://127.0.0.1:1884", Since: noon.Add(-12 * time.Second),
 			Reason: "dial tcp 127.0.0.1:1884: connection refused", InFlight: 3, Window: 64, Reconnects: 5,
-			NextAttemptAt: noon.Add(4 * time.Second), DeliveredPerS: 0, PubackP50MS: 8.2},
+			NextAttemptAt: noon.Add(4 * time.Second), DeliveredPerS: 0, PubackP50MS: 8.2,
+			Puback:   Histogram{Count: 5100000, SumS: 45900.5, Buckets: []Bucket{{0.001, 0}, {0.005, 700}, {0.05, 5099990}}},
+			BackoffS: 6.25, Proven: true, CanaryS: 0.031},
 		Centre: Centre{Demo: true, Address: "127.0.0.1:1884", Messages: 5166003, OutageUntil: noon.Add(18 * time.Second)},
 	}
 }

@@ -81,6 +81,21 @@ func spanOf(d time.Duration) string {
 	return ""
 }
 
+// about writes an estimate of seconds with as much precision as it has.
+func about(seconds float64) string {
+	switch minutes := math.Round(seconds / 60); {
+	case seconds < 60:
+		return "less than a minute"
+	case minutes < 90:
+		return fmt.Sprintf("about %.0f\u00a0min", minutes)
+	case minutes < 36*60:
+		return fmt.Sprintf("about %.0f\u00a0h", math.Round(minutes/60))
+	case minutes < 1000*24*60:
+		return fmt.Sprintf("about %.0f days", math.Round(minutes/(24*60)))
+	}
+	return "years"
+}
+
 // ago writes how long before now at was; empty where at is not known.
 func ago(now, at time.Time) string {
 	if at.IsZero() {

@@ -1,5 +1,10 @@
 package web
 
+import (
+	"math"
+	"strconv"
+)
+
 func (k sink) identity(s Snapshot) {
 	k.gauge("info", "The appliance; always 1.", 1,
 		"device_id", s.DeviceID, "region", s.Region, "site", s.Site, "version", s.Version)
@@ -50,17 +55,40 @@ func (k sink) broker(b Broker) {
 	k.counter("broker_sent_bytes_total", "Bytes to clients.", b.BytesSent)
 	k.counter("broker_denied_messages_total", "Publishes and wills on topics that devices may not use.", b.Denied)
 	k.counter("broker_refused_messages_total", "Publishes that could not be stored and were refused.", b.Refused)
+	k.histogram("broker_puback_seconds", "Time from a device's publish to its PUBACK or PUBREC, of those that were stored.", b.Puback)
 }
 
-func (k sink) queue(q Queue) {
-	k.gauge("queue_records", "Records in the queue.", float64(q.Records))
-	k.gauge("queue_bytes", "Bytes in the queue.", float64(q.Bytes))
+func (k sink) queue(s Snapshot) {
+	q := s.Queue
+	for _, l := range q.Lanes {
+		lane := []string{"lane", strconv.Itoa(l.Lane)}
+		k.gauge("queue_records", "Records in the queue.", float64(l.Records), lane...)
+		k.gauge("queue_bytes", "Bytes in the queue.", float64(l.Bytes), lane...)
+		age := 0.0
+		if !l.OldestAt.IsZero() {
+			age = max(0, s.Now.Sub(l.OldestAt).Seconds())
+		}
+		k.gauge("queue_oldest_age_seconds", "Time since the oldest record was accepted, 0 where there is none.", age, lane...)
+	}
 	k.gauge("queue_max_bytes", "Bytes that the queue may hold, 0 where no bound is known.", float64(q.MaxBytes))
-	k.time("queue_oldest_timestamp_seconds", "When the oldest record was queued, in Unix time.", q.OldestAt)
-	k.gauge("queue_fsync_p50_seconds", "Median time of a recent fsync.", seconds(q.FsyncP50MS))
-	k.gauge("queue_fsync_p99_seconds", "99th percentile of the time of a recent fsync.", seconds(q.FsyncP99MS))
-	k.counter("queue_commits_total", "Group commits.", q.Commits)
-	k.counter("queue_quarantined_total", "Stores set aside as unreadable.", q.Quarantined)
+	clears := math.Inf(1)
+	if q.ClearsInS != nil {
+		clears = *q.ClearsInS
+	}
+	k.gauge("queue_clearing_seconds",
+		"Time until the backlog is delivered at the present rates, 0 where there is none, +Inf where it does not shrink.", clears)
+	k.histogram("queue_commit_seconds", "Time of a group commit with its fsync.", q.Commit)
+	k.gauge("queue_quarantined_stores", "Stores set aside as unreadable.", float64(q.Quarantined))
+}
+
+func (k sink) disk(q Queue) {
+	refusing := 0.0
+	if q.Refusing != "" {
+		refusing = 1
+	}
+	k.gauge("disk_free_bytes", "Free space on the disk of the queue.", float64(q.DiskFreeBytes))
+	k.gauge("disk_floor_bytes", "Free space below which nothing is accepted.", float64(q.DiskFloorBytes))
+	k.gauge("disk_refusing", "Whether nothing is accepted because of the disk.", refusing)
 }
 
 func (k sink) ledger(routes []RouteLedger) {
@@ -70,11 +98,19 @@ func (k sink) ledger(routes []RouteLedger) {
 		k.counter("ledger_accepted_bytes_total", "Bytes that the route accepted.", r.Accepted.Bytes, l...)
 		k.gauge("ledger_queued_records", "Records of the route that wait in the queue.", float64(r.Queued.Records), l...)
 		k.gauge("ledger_queued_bytes", "Bytes of the route that wait in the queue.", float64(r.Queued.Bytes), l...)
+		k.counter("ledger_dead_letters_total", "Records that became dead letters since the start.", r.DeadLetters, l...)
 		for _, f := range r.settled() {
+			if f.returns { // no counter may shrink
+				k.gauge("ledger_"+f.name+"_records", "Records that left the queue as "+f.name+" and have not come back.",
+					float64(f.amount.Records), l...)
+				k.gauge("ledger_"+f.name+"_bytes", "Bytes that left the queue as "+f.name+" and have not come back.",
+					float64(f.amount.Bytes), l...)
+				continue
+			}
 			fate := append(l[:len(l):len(l)], "fate", f.name)
-			k.counter("ledger_settled_records_total", "Records that left the queue, by what became of them.",
+			k.counter("ledger_settled_records_total", "Records that left the queue for good, by what became of them.",
 				f.amount.Records, fate...)
-			k.counter("ledger_settled_bytes_total", "Bytes that left the queue, by what became of them.",
+			k.counter("ledger_settled_bytes_total", "Bytes that left the queue for good, by what became of them.",
 				f.amount.Bytes, fate...)
 		}
 	}
@@ -87,5 +123,12 @@ func (k sink) uplink(u Uplink) {
 	k.gauge("uplink_window_records", "Publishes that may be in flight.", float64(u.Window))
 	k.counter("uplink_reconnects_total", "Connections made after the first.", u.Reconnects)
 	k.gauge("uplink_delivered_per_second", "Records a second that the centre acknowledges.", u.DeliveredPerS)
-	k.gauge("uplink_puback_p50_seconds", "Median time from PUBLISH to PUBACK.", seconds(u.PubackP50MS))
+	k.histogram("uplink_puback_seconds", "Time from PUBLISH to the centre's PUBACK.", u.Puback)
+	k.gauge("uplink_backoff_seconds", "Wait that was drawn before the next attempt, 0 while there is none.", u.BackoffS)
+	proven := 0.0
+	if u.Proven {
+		proven = 1
+		k.gauge("uplink_canary_seconds", "Time that the last canary took through the centre and back.", u.CanaryS)
+	}
+	k.gauge("uplink_proven", "Whether a canary ever came back through the centre.", proven)
 }

@@ -65,6 +65,22 @@ func TestPageSaysWhatIs(t *testing.T) {
 		"gateway": {func(s *Snapshot) { s.Detectors, s.Cameras = nil, nil },
 			[]string{"none configured Only devices bring data here.", "No camera is configured.", "No detector is loaded and no camera needs one."},
 			[]string{"nothing is inspected"}},
+		"draining": {func(s *Snapshot) {
+			s.Uplink.State, s.Uplink.DeliveredPerS = UplinkConnected, 812
+			s.Uplink.NextAttemptAt = time.Time{}
+		}, []string{"clears in about 12 min at the present rate", "41.0 GiB free on the disk", "Nothing accepted below 256 MiB",
+			"3 dead letters that the centre would not take", "there and back in 31.0 ms"},
+			[]string{"refusing", "does not shrink", "unproven"}},
+		"backlog grows": {func(s *Snapshot) {
+			s.Uplink.State, s.Uplink.Proven, s.Queue.ClearsInS = UplinkConnected, false, nil
+		}, []string{"does not shrink at the present rate", "unproven: no canary came back yet"}, []string{"clears in", "there and back"}},
+		"an attempt": {func(s *Snapshot) { s.Uplink.NextAttemptAt = s.Now.Add(-time.Second) },
+			[]string{"an attempt is under way"}, []string{"next attempt", "clears in", "does not shrink"}},
+		"full disk": {func(s *Snapshot) {
+			s.Queue.DiskFreeBytes, s.Queue.Refusing = 120<<20, "queue is full: 125829120 bytes are free on the disk, the floor is 268435456"
+		}, []string{"Queue refusing", "120 MiB free on the disk; nothing is accepted below 256 MiB"}, nil},
+		"broken disk": {func(s *Snapshot) { s.Queue.Refusing = "commit: input/output error" },
+			[]string{"Queue refusing", "commit: input/output error"}, nil},
 		"real centre":   {func(s *Snapshot) { s.Centre = Centre{} }, nil, []string{"stand-in", "Cut the centre"}},
 		"no centre":     {func(s *Snapshot) { s.Uplink = Uplink{State: UplinkOff} }, []string{"Centre off No centre is configured: nothing leaves this appliance."}, []string{"in flight"}},
 		"no camera":     {func(s *Snapshot) { s.Cameras[0].State = CameraBlind }, []string{"0 of 2 online", "blind"}, nil},
@@ -199,6 +215,8 @@ func TestNumbersInWords(t *testing.T) {
 		spanOf(-time.Second): "0\u00a0s", spanOf(59 * time.Second): "59\u00a0s", spanOf(61 * time.Second): "1\u00a0min 1\u00a0s",
 		spanOf(time.Hour): "1\u00a0h", spanOf(25*time.Hour + time.Minute): "1\u00a0d 1\u00a0h", spanOf(24*time.Hour + time.Minute): "1\u00a0d",
 		many(1, "store", "stores"): "1 store", many(2, "store", "stores"): "2 stores",
+		about(0.2): "less than a minute", about(61): "about 1\u00a0min", about(719): "about 12\u00a0min", about(89 * 60): "about 89\u00a0min",
+		about(5 * 3600): "about 5\u00a0h", about(50 * 3600): "about 2 days", about(1e12): "years",
 		ago(noon, time.Time{}): "", clock(noon): "12:00:00",
 	} {
 		if got != want {

@@ -120,6 +120,8 @@ type Broker struct {
 	HeldAcks         int        `json:"held_acks"` // acknowledgements that wait for the disk
 	Refused          uint64     `json:"refused"`   // publishes that could not be stored
 	Denied           uint64     `json:"denied"`    // publishes and wills on topics that devices may not use
+	// Puback is how long devices waited for the acknowledgement of a publish that was stored.
+	Puback Histogram `json:"puback"`
 }
 
 // Listener is one address of the broker.
@@ -138,6 +140,37 @@ type Queue struct {
 	FsyncP99MS  float64   `json:"fsync_p99_ms"`
 	Commits     uint64    `json:"commits"`
 	Quarantined uint64    `json:"quarantined"` // stores set aside as unreadable
+	Commit      Histogram `json:"commit"`      // the time of a group commit with its fsync
+	Lanes       []Lane    `json:"lanes"`       // those of the queue, the lowest priority first
+
+	// ClearsInS is when the backlog has been delivered at the present rates, in seconds: 0 where there is none, and
+	// absent where it does not shrink.
+	ClearsInS *float64 `json:"clears_in_s,omitempty"`
+
+	DiskFreeBytes  uint64 `json:"disk_free_bytes"`
+	DiskFloorBytes uint64 `json:"disk_floor_bytes"` // nothing is accepted below it
+	Refusing       string `json:"refusing"`         // why nothing is accepted now; empty when all is well
+}
+
+// Lane is what is queued with one priority.
+type Lane struct {
+	Lane     int       `json:"lane"`
+	Records  uint64    `json:"records"`
+	Bytes    uint64    `json:"bytes"`
+	OldestAt time.Time `json:"oldest_at,omitzero"`
+}
+
+// Histogram is how often something took how long, since the start.
+type Histogram struct {
+	Count   uint64   `json:"count"`
+	SumS    float64  `json:"sum_s"`
+	Buckets []Bucket `json:"buckets"` // from the shortest to the longest
+}
+
+// Bucket counts what took at most LeS seconds, and so all of the buckets before it too.
+type Bucket struct {
+	LeS   float64 `json:"le_s"`
+	Count uint64  `json:"count"`
 }
 
 // Amount counts records and their bytes.
@@ -158,6 +191,9 @@ type RouteLedger struct {
 	Coalesced   Amount `json:"coalesced"`
 	Purged      Amount `json:"purged"`
 	Quarantined Amount `json:"quarantined"`
+
+	// DeadLetters counts what became a dead letter since the start; Dead are those that still are.
+	DeadLetters uint64 `json:"dead_letters"`
 }
 
 // UplinkState is the state of the connection to the centre.
@@ -184,6 +220,13 @@ type Uplink struct {
 	NextAttemptAt time.Time   `json:"next_attempt_at,omitzero"`
 	DeliveredPerS float64     `json:"delivered_per_s"`
 	PubackP50MS   float64     `json:"puback_p50_ms"`
+	Puback        Histogram   `json:"puback"` // from PUBLISH to the centre's PUBACK
+
+	// BackoffS is the wait that was drawn before NextAttemptAt, in seconds; 0 while there is none.
+	BackoffS float64 `json:"backoff_s"`
+	// Proven says that a canary came back through the centre, the last of them after CanaryS seconds.
+	Proven  bool    `json:"proven"`
+	CanaryS float64 `json:"canary_s"`
 }
 
 // Centre is the stand-in centre of the demonstration; the zero value says that the centre is a real one.
@@ -200,6 +243,10 @@ func (s Snapshot) withLists() Snapshot {
 	s.Cameras = list(s.Cameras)
 	s.Ledger = list(s.Ledger)
 	s.Broker.Listeners = list(s.Broker.Listeners)
+	s.Queue.Lanes = list(s.Queue.Lanes)
+	for _, h := range []*Histogram{&s.Broker.Puback, &s.Queue.Commit, &s.Uplink.Puback} {
+		h.Buckets = list(h.Buckets)
+	}
 	s.Detectors = append([]Detector{}, s.Detectors...)
 	for i := range s.Detectors {
 		s.Detectors[i].Refused = list(s.Detectors[i].Refused)

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -182,12 +183,53 @@ func queueStage(s Snapshot) stage {
 	} else {
 		st.note("%s", size(q.Bytes))
 	}
+	st.clearing(s)
 	st.note("fsync %s ms, 99 %% within %s ms", decimal(q.FsyncP50MS), decimal(q.FsyncP99MS))
+	if dead := deadLetters(s.Ledger); dead > 0 {
+		st.Tone = worse(st.Tone, toneWarn)
+		st.note("%s that the centre would not take", many(dead, "dead letter", "dead letters"))
+	}
 	if q.Quarantined > 0 {
 		st.Tone = worse(st.Tone, toneWarn)
 		st.note("%s set aside as unreadable", many(q.Quarantined, "store", "stores"))
 	}
+	st.governor(q)
 	return st
+}
+
+// clearing says when the backlog is delivered. Without a connection there is nothing to say that the centre's stage does
+// not.
+func (st *stage) clearing(s Snapshot) {
+	switch clears := s.Queue.ClearsInS; {
+	case s.Queue.Records == 0 || s.Uplink.State != UplinkConnected:
+	case clears == nil:
+		st.note("does not shrink at the present rate")
+	case *clears > 0:
+		st.note("clears in %s at the present rate", about(*clears))
+	}
+}
+
+// governor says whether the disk lets anything in, and if not, before all else.
+func (st *stage) governor(q Queue) {
+	if q.Refusing == "" {
+		if q.DiskFreeBytes > 0 {
+			st.note("%s free on the disk", size(q.DiskFreeBytes))
+		}
+		return
+	}
+	why := q.Refusing
+	if q.DiskFreeBytes < q.DiskFloorBytes {
+		why = fmt.Sprintf("%s free on the disk; nothing is accepted below %s", size(q.DiskFreeBytes), size(q.DiskFloorBytes))
+	}
+	st.Tone, st.Word, st.Notes = toneBad, "refusing", slices.Insert(st.Notes, 0, why)
+}
+
+// deadLetters counts those of all routes.
+func deadLetters(routes []RouteLedger) (n uint64) {
+	for _, r := range routes {
+		n += r.Dead.Records
+	}
+	return n
 }
 
 func centreStage(s Snapshot) stage {
@@ -206,12 +248,19 @@ func centreStage(s Snapshot) stage {
 	}
 	if u.State == UplinkConnected {
 		st.note("PUBACK after %s ms", decimal(u.PubackP50MS))
+		if u.Proven {
+			st.note("there and back in %s ms", decimal(u.CanaryS*1e3))
+		} else {
+			st.note("unproven: no canary came back yet")
+		}
 	} else {
 		if u.Reason != "" {
 			st.note("%s", u.Reason)
 		}
 		if wait := u.NextAttemptAt.Sub(s.Now); wait > 0 {
 			st.note("next attempt in %s", spanOf(wait.Round(time.Second)))
+		} else if !u.NextAttemptAt.IsZero() {
+			st.note("an attempt is under way")
 		}
 	}
 	st.note("%s of %s in flight", count(u.InFlight), count(u.Window))
@@ -221,15 +270,18 @@ func centreStage(s Snapshot) stage {
 
 // fate is what became of records that left the queue.
 type fate struct {
-	name   string
-	amount Amount
+	name    string
+	amount  Amount
+	returns bool // a record can come back from it
 }
 
 // settled returns everything that the route accepted and that is not queued any more.
 func (r RouteLedger) settled() []fate {
 	return []fate{
-		{"delivered", r.Delivered}, {"dead", r.Dead}, {"expired", r.Expired}, {"evicted", r.Evicted},
-		{"coalesced", r.Coalesced}, {"purged", r.Purged}, {"quarantined", r.Quarantined},
+		{name: "delivered", amount: r.Delivered}, {name: "dead", amount: r.Dead, returns: true},
+		{name: "expired", amount: r.Expired}, {name: "evicted", amount: r.Evicted},
+		{name: "coalesced", amount: r.Coalesced}, {name: "purged", amount: r.Purged},
+		{name: "quarantined", amount: r.Quarantined, returns: true},
 	}
 }
 
