@@ -31,6 +31,7 @@ func deviceSink(router *uplink.Router, q *uplink.Queue) broker.Sink {
 			return nil
 		}
 		msg := message(route, to, m.QoS, m.Payload, m.Retain)
+		msg.Expiry, msg.Properties = m.Expiry, m.Properties
 		return func(done func(error)) error { return q.Enqueue(msg, done) }
 	}
 }

@@ -205,6 +205,7 @@ func (l *Link) generation(ctx context.Context) error {
 		st.State, st.Broker, st.Reason, st.NextAttempt = LinkConnected, s.broker, "", time.Time{}
 		st.Generation++
 	})
+	l.expireUnacked()
 	if err := l.probe(ctx, s); err != nil {
 		return ended(ctx, err)
 	}
@@ -347,7 +348,7 @@ func (f *flights) fetch(ctx context.Context) {
 	}
 	for _, e := range entries {
 		if e.history {
-			f.backfill.sent(time.Now(), e.bytes())
+			f.backfill.sent(time.Now(), e.sent())
 		}
 	}
 	f.unsent = f.link.sift(entries)

@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -138,7 +139,7 @@ func unsendable(m Message, maxPacket int64) string {
 
 // packetBytes is the size of a message's PUBLISH packet, to within its
 // variable header.
-func packetBytes(m Message) int64 { return m.bytes() + 9 }
+func packetBytes(m Message) int64 { return m.sent() + 9 }
 
 // sift moves what no centre would take to the dead letters, and returns the
 // rest.
@@ -152,4 +153,18 @@ func (l *Link) sift(entries []Entry) []Entry {
 		kept = append(kept, e)
 	}
 	return kept
+}
+
+// expireUnacked drops what a former connection left and nobody wants any
+// more. It may have arrived, but nothing says so.
+func (l *Link) expireUnacked() {
+	now := l.queue.opt.Now()
+	l.unacked = slices.DeleteFunc(l.unacked, func(e Entry) bool {
+		if !e.expired(now) {
+			return false
+		}
+		l.suspects.cleared(e)
+		l.queue.Settle(e, Expired)
+		return true
+	})
 }
