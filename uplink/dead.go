@@ -166,13 +166,13 @@ func (q *Queue) removeDead(id uint64, o Outcome) error {
 
 // boundDead evicts the oldest dead letters beyond their bound.
 func (q *Queue) boundDead() {
-	letters := q.DeadLetters()
+	letters, bound := q.DeadLetters(), q.bounds().MaxDeadBytes
 	var size int64
 	for _, d := range letters {
 		size += d.Size
 	}
 	for _, d := range letters {
-		if size <= q.opt.MaxDeadBytes {
+		if size <= bound {
 			return
 		}
 		if err := q.removeDead(d.ID, Evicted); err != nil && !errors.Is(err, ErrNoDeadLetter) {

@@ -284,6 +284,7 @@ func (q *Queue) streamByID(id streamID, route string) *stream {
 	s, ok := q.streams[id]
 	if !ok {
 		s = &stream{id: id, route: route, last: q.notes[baseKey], tailFrom: q.notes[baseKey]}
+		q.relate(s)
 		q.streams[id] = s
 		q.order = append(q.order, s)
 		slices.SortStableFunc(q.order, func(a, b *stream) int { return int(b.id.lane) - int(a.id.lane) })
