@@ -29,11 +29,12 @@ type facts struct {
 	vision   vision.Stats
 	refused  uint64
 	webError error
+	config   error // why the configuration on disk cannot be used, or nil
 }
 
 // diagnose builds the health tree, the parts nearest to the centre first.
 func diagnose(f facts) []wire.Check {
-	return []wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f), webCheck(f)}
+	return []wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f), webCheck(f), configCheck(f)}
 }
 
 func linkCheck(f facts) wire.Check {
@@ -157,6 +158,13 @@ func webCheck(f facts) wire.Check {
 		return check("web", wire.Impaired, f.webError.Error())
 	}
 	return check("web", wire.Healthy, "")
+}
+
+func configCheck(f facts) wire.Check {
+	if f.config != nil {
+		return check("configuration", wire.Impaired, "the one on disk is not in use: "+strings.ReplaceAll(f.config.Error(), "\n", " "))
+	}
+	return check("configuration", wire.Healthy, "")
 }
 
 func check(name, state, detail string) wire.Check {

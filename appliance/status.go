@@ -17,7 +17,7 @@ func (a *app) facts() facts {
 	f := facts{
 		now: time.Now(), started: a.started,
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
-		refused: a.out.refused.Load(),
+		refused: a.out.refused.Load(), config: a.config.problem(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
