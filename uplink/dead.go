@@ -59,8 +59,9 @@ func decodeDead(b []byte) (d DeadLetter, err error) {
 
 // Message is the letter's message.
 func (d DeadLetter) Message() (Message, error) {
-	e := Entry{Seq: d.ID, Message: Message{Route: d.Route, Lane: d.Lane, Deaths: d.Deaths}}
+	e := Entry{Seq: d.ID, Message: Message{Route: d.Route, Lane: d.Lane}}
 	err := decodeRecord(&e, d.record)
+	e.Deaths = d.Deaths // the record was written before it died
 	return e.Message, err
 }
 
