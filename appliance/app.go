@@ -34,6 +34,7 @@ type app struct {
 	queue     *uplink.Queue
 	router    atomic.Pointer[uplink.Router]
 	link      *uplink.Link
+	retrier   *uplink.Retrier
 	pauser    uplink.Pauser
 	presences []*uplink.Presence // the appliance's, then one for each camera
 	broker    *broker.Broker
@@ -64,6 +65,7 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		func() error { return a.openQueue(opt) },
 		a.openDemo,
 		a.openUplink,
+		a.openRetrier,
 		a.openBroker,
 		a.prepareVision,
 		a.openHealth,
@@ -162,6 +164,19 @@ func (a *app) openUplink() error {
 		}
 		all.Wait()
 	})
+	return nil
+}
+
+func (a *app) openRetrier() error {
+	schedule, err := uplink.ParseSchedule(a.cfg.Uplink.DeadLetters.Retry)
+	if err != nil {
+		return err
+	}
+	a.retrier = uplink.NewRetrier(a.queue, uplink.RetrierOptions{
+		Up: func() bool { return a.link.Stats().State == uplink.LinkConnected }, Logger: a.log.With("part", "dead letters"),
+	})
+	a.retrier.Tune(schedule, a.cfg.Uplink.DeadLetters.Attempts)
+	a.background(a.retrier.Serve)
 	return nil
 }
 

@@ -29,6 +29,7 @@ type facts struct {
 	vision   vision.Stats
 	refused  uint64
 	webError error
+	retry    uplink.RetryStats
 	config   error // why the configuration on disk cannot be used, or nil
 }
 
@@ -71,6 +72,8 @@ func queueCheck(f facts) wire.Check {
 		return check("queue", wire.Impaired, "the store could not be opened and was moved to "+q.Quarantined+salvaged(q.Salvaged))
 	case q.TotalsError != nil:
 		return check("queue", wire.Impaired, "the copy of the ledger outside of the store is not written: "+q.TotalsError.Error())
+	case f.retry.Err != nil:
+		return check("queue", wire.Impaired, "dead letters are not retried: "+f.retry.Err.Error())
 	case q.DeadLetters > 0:
 		return check("queue", wire.Impaired, fmt.Sprintf("dead letters that the centre would not take: %d", q.DeadLetters))
 	case f.refused > 0:

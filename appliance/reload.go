@@ -21,7 +21,7 @@ var reloadable = []string{
 	"log.level",
 	"uplink.brokers", "uplink.username", "uplink.password_file", "uplink.ca_file", "uplink.cert_file", "uplink.key_file",
 	"uplink.keep_alive", "uplink.connect_timeout", "uplink.ack_timeout", "uplink.window", "uplink.max_packet_bytes",
-	"uplink.backoff.", "uplink.queue.", "uplink.routes", "uplink.backfill.",
+	"uplink.backoff.", "uplink.queue.", "uplink.routes", "uplink.backfill.", "uplink.dead_letters.",
 }
 
 // errRestart says that a configuration cannot be applied without a restart.
@@ -113,6 +113,10 @@ func (a *app) apply(cfg Config) (redial bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	schedule, err := uplink.ParseSchedule(up.DeadLetters.Retry)
+	if err != nil {
+		return false, err
+	}
 	setLevel(a.config.level, cfg.Log)
 	a.queue.SetPolicies(router.Policies()) // before anything comes under them
 	a.router.Store(router)
@@ -120,6 +124,7 @@ func (a *app) apply(cfg Config) (redial bool, err error) {
 	for _, p := range a.presences {
 		p.Tune(tuning.Centre, tuning.Backoff)
 	}
+	a.retrier.Tune(schedule, up.DeadLetters.Attempts)
 	return a.link.Tune(tuning), nil
 }
 

@@ -93,6 +93,7 @@ func TestReloadUnderLoadLosesNothingAndKeepsTheLink(t *testing.T) {
 	cfg.Uplink.Queue.MaxBytes = 123 << 20
 	cfg.Uplink.AckTimeout, cfg.Uplink.Backfill.Rate, cfg.Uplink.Backoff.Ceiling = 7*time.Second, 1<<20, time.Second
 	cfg.Log.Level = "debug"
+	cfg.Uplink.DeadLetters.Retry = "30 4 * * *"
 	p.hangup(cfg)
 	p.eventually("the new destination", func() bool { return len(seen.on("moved/line/x")) > 0 })
 	p.more(dev, 1000)
@@ -101,6 +102,9 @@ func TestReloadUnderLoadLosesNothingAndKeepsTheLink(t *testing.T) {
 	s := p.until("an empty queue", func(s web.Snapshot) bool { return s.Queue.Records == 0 })
 	if s.Uplink.Reconnects != 0 || s.Queue.MaxBytes != 123<<20 {
 		t.Errorf("reconnects: got %d, expected none; bound: got %d", s.Uplink.Reconnects, s.Queue.MaxBytes)
+	}
+	if at := s.Dead.NextRetryAt; at.Hour() != 4 || at.Minute() != 30 {
+		t.Errorf("dead letters are retried at %v, expected 04:30", at)
 	}
 	var last int
 	for _, m := range seen.on("line/x") { // order is kept over the change of the route's lane
