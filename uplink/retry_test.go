@@ -172,7 +172,9 @@ func TestARunEndsWhenTheNextIsDue(t *testing.T) {
 	<-ended
 	up.Store(false)
 	waited := make(chan error, 1)
-	go func() { waited <- r.awaitUp(t.Context()) }()
+	bounded, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	go func() { waited <- r.awaitUp(bounded) }()
 	clock.forward(24 * time.Hour)
 	if err := <-waited; !errors.Is(err, errSuperseded) {
 		t.Errorf("got %v, expected the next run's time", err)
