@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// setClock is a clock that a test sets.
-type setClock struct{ at atomic.Int64 }
+// wallClock is a clock that a test sets.
+type wallClock struct{ at atomic.Int64 }
 
-func (c *setClock) set(t time.Time)         { c.at.Store(t.UnixNano()) }
-func (c *setClock) now() time.Time          { return time.Unix(0, c.at.Load()).UTC() }
-func (c *setClock) forward(d time.Duration) { c.at.Add(int64(d)) }
+func (c *wallClock) set(t time.Time)         { c.at.Store(t.UnixNano()) }
+func (c *wallClock) now() time.Time          { return time.Unix(0, c.at.Load()).UTC() }
+func (c *wallClock) forward(d time.Duration) { c.at.Add(int64(d)) }
 
 func nightly(t *testing.T) Schedule {
 	t.Helper()
@@ -27,7 +27,7 @@ func nightly(t *testing.T) Schedule {
 }
 
 // testRetrier is one that does not make a test wait, at 12:00 of some day.
-func testRetrier(t *testing.T, q *Queue, clock *setClock, up func() bool) *Retrier {
+func testRetrier(t *testing.T, q *Queue, clock *wallClock, up func() bool) *Retrier {
 	t.Helper()
 	if clock.at.Load() == 0 {
 		clock.set(time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC))
@@ -87,7 +87,7 @@ func isDue(t *testing.T, r *Retrier) bool {
 // TestALetterThatDiesAgainIsRetriedThreeTimesANight has a letter that always
 // dies, through two nights and a restart.
 func TestALetterThatDiesAgainIsRetriedThreeTimesANight(t *testing.T) {
-	dir, clock := t.TempDir(), &setClock{}
+	dir, clock := t.TempDir(), &wallClock{}
 	q := openTestQueue(t, Options{Dir: dir})
 	r := testRetrier(t, q, clock, func() bool { return true })
 	stop := serveRetrier(t, r)
@@ -125,7 +125,7 @@ func TestALetterThatDiesAgainIsRetriedThreeTimesANight(t *testing.T) {
 // down: there is one when it is up, and an appliance that was off is no
 // different.
 func TestARunWaitsForTheLink(t *testing.T) {
-	dir, clock, up := t.TempDir(), &setClock{}, atomic.Bool{}
+	dir, clock, up := t.TempDir(), &wallClock{}, atomic.Bool{}
 	q := openTestQueue(t, Options{Dir: dir})
 	r := testRetrier(t, q, clock, up.Load)
 	if isDue(t, r) {
@@ -154,7 +154,7 @@ func TestARunWaitsForTheLink(t *testing.T) {
 
 // TestARunEndsWhenTheNextIsDue loses the link in the middle of a run.
 func TestARunEndsWhenTheNextIsDue(t *testing.T) {
-	clock, up := &setClock{}, atomic.Bool{}
+	clock, up := &wallClock{}, atomic.Bool{}
 	q := openTestQueue(t, Options{})
 	up.Store(true)
 	r := testRetrier(t, q, clock, up.Load)
@@ -182,7 +182,7 @@ func TestARunEndsWhenTheNextIsDue(t *testing.T) {
 }
 
 func TestAClockThatIsSetDoesNotRepeatARun(t *testing.T) {
-	clock := &setClock{}
+	clock := &wallClock{}
 	q := openTestQueue(t, Options{})
 	r := testRetrier(t, q, clock, func() bool { return true })
 	isDue(t, r)
@@ -231,7 +231,7 @@ func TestAClockThatIsSetDoesNotRepeatARun(t *testing.T) {
 }
 
 func TestNoScheduleNeverRuns(t *testing.T) {
-	clock := &setClock{}
+	clock := &wallClock{}
 	q := openTestQueue(t, Options{})
 	r := testRetrier(t, q, clock, func() bool { return true })
 	r.Tune(Schedule{}, 3)
@@ -245,7 +245,7 @@ func TestNoScheduleNeverRuns(t *testing.T) {
 // TestARaisedLimitLetsADeadLetterThrough has a message that is too large for
 // the centre, until the next run, on a real link.
 func TestARaisedLimitLetsADeadLetterThrough(t *testing.T) {
-	centre, clock := startMosquitto(t), &setClock{}
+	centre, clock := startMosquitto(t), &wallClock{}
 	w := watch(t, centre, "t/#")
 	q := openTestQueue(t, Options{})
 	at := Centre{Brokers: []string{centre.URL()}}
