@@ -46,7 +46,7 @@ type LinkOptions struct {
 // that sent it; what a lost connection leaves unacknowledged goes out first
 // on the next one, in order.
 type Link struct {
-	opt   LinkOptions // Centre and Window are those of the generation
+	opt   LinkOptions // Centre and Window are those of the generation; see tuning
 	queue *Queue
 	tuned *tuned[Tuning]
 
@@ -102,7 +102,7 @@ func NewLink(q *Queue, opt LinkOptions) *Link {
 	if opt.ProbeGap == 0 {
 		opt.ProbeGap = DefaultProbeGap
 	}
-	opt.Centre, opt.Window = t.Centre, t.Window
+	opt.Centre, opt.Window, opt.AckTimeout, opt.MaxPacketBytes, opt.Backoff = t.Centre, t.Window, t.AckTimeout, t.MaxPacketBytes, t.Backoff
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
 	}

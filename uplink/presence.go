@@ -17,7 +17,7 @@ import (
 // appliance, or of one camera. It has a connection of its own, since a will
 // belongs to one connection.
 type Presence struct {
-	opt   PresenceOptions
+	opt   PresenceOptions // Centre is that of the generation
 	topic string
 	tuned *tuned[reaching]
 
@@ -79,7 +79,8 @@ func (p *Presence) Serve(ctx context.Context) {
 		if err := p.opt.Pauser.await(ctx); err != nil {
 			return err
 		}
-		_, changed := p.tuned.get()
+		r, changed := p.tuned.get()
+		p.opt.Centre = r.centre
 		return p.opt.Pauser.during(ctx, func(ctx context.Context) error { return unlessTuned(ctx, changed, p.generation) })
 	}
 	retry(ctx, p.backoff, attempt, func(wait time.Duration, err error) {
@@ -96,8 +97,7 @@ func (p *Presence) generation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, _ := p.tuned.get()
-	s, err := r.centre.connect(ctx, p.opt.Origin.PresenceClient(p.opt.Camera), true, &willMessage{p.topic, will})
+	s, err := p.opt.Centre.connect(ctx, p.opt.Origin.PresenceClient(p.opt.Camera), true, &willMessage{p.topic, will})
 	if err != nil {
 		return err
 	}
