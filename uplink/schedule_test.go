@@ -18,6 +18,27 @@ func TestParseSchedule(t *testing.T) {
 	}
 }
 
+func TestScheduleFindsRareDays(t *testing.T) {
+	from := time.Date(2026, 3, 1, 2, 0, 0, 0, time.UTC)
+	for expr, want := range map[string]string{
+		"0 2 * * *":        "2026-03-02 02:00:00",
+		"*/15 * * * *":     "2026-03-01 02:15:00",
+		"0 2 31 * *":       "2026-03-31 02:00:00",
+		"0 2 29 2 *":       "2028-02-29 02:00:00",
+		"30 3 * * 1":       "2026-03-02 03:30:00",
+		"0 0 1 1 *":        "2027-01-01 00:00:00",
+		"59 23 28-31 12 5": "2026-12-04 23:59:00", // either day, as in crontab
+	} {
+		s, err := ParseSchedule(expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.next(from).Format(time.DateTime); got != want {
+			t.Errorf("%s: got %s, expected %s", expr, got, want)
+		}
+	}
+}
+
 // TestScheduleOnTheWall counts the runs of a year in zones whose clocks jump
 // at 02:00: one a day, at 02:00 or when the missing hour is over.
 func TestScheduleOnTheWall(t *testing.T) {
