@@ -25,14 +25,16 @@ import (
 
 // app is the running appliance.
 type app struct {
-	cfg     Config
+	cfg     Config // as it was started
+	config  configuration
 	log     *slog.Logger
 	started time.Time
 	session string // of this process, in local presence
 
 	queue     *uplink.Queue
-	router    *uplink.Router
+	router    atomic.Pointer[uplink.Router]
 	link      *uplink.Link
+	retrier   *uplink.Retrier
 	pauser    uplink.Pauser
 	presences []*uplink.Presence // the appliance's, then one for each camera
 	broker    *broker.Broker
@@ -47,19 +49,23 @@ type app struct {
 	closers  []func() error // in the order of opening
 }
 
-// appOptions are what a test may change and a configuration may not.
+// appOptions are what a configuration does not say.
 type appOptions struct {
-	unsynced bool // see uplink.Options
+	unsynced bool   // see uplink.Options; only tests set it
+	file     string // of the configuration, for a reload
+	level    *slog.LevelVar
 }
 
 // openApp starts every part, the queue first and the sources last. After an
 // error nothing is left running.
 func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 	a := &app{cfg: cfg, log: log, started: time.Now(), session: uuid.NewString()}
+	a.config.file, a.config.level, a.config.inUse = opt.file, opt.level, cfg
 	for _, open := range []func() error{
 		func() error { return a.openQueue(opt) },
 		a.openDemo,
 		a.openUplink,
+		a.openRetrier,
 		a.openBroker,
 		a.prepareVision,
 		a.openHealth,
@@ -99,14 +105,16 @@ func (a *app) background(serve func(context.Context)) {
 }
 
 func (a *app) openQueue(opt appOptions) (err error) {
-	if a.router, err = uplink.NewRouter(a.cfg.origin(), a.cfg.Uplink.routes()); err != nil {
+	router, err := uplink.NewRouter(a.cfg.origin(), a.cfg.Uplink.routes())
+	if err != nil {
 		return err
 	}
+	a.router.Store(router)
+	b := a.cfg.Uplink.Queue.bounds()
 	a.queue, err = uplink.Open(uplink.Options{
 		Dir:      filepath.Join(a.cfg.DataDir, "queue"),
-		MaxBytes: int64(a.cfg.Uplink.Queue.MaxBytes), MaxRecords: a.cfg.Uplink.Queue.MaxRecords,
-		MaxDeadBytes: int64(a.cfg.Uplink.Queue.MaxDeadBytes), MinFreeBytes: uint64(a.cfg.Uplink.Queue.MinFreeBytes),
-		Policies: a.router.Policies(), Logger: a.log.With("part", "queue"), Unsynced: opt.unsynced,
+		MaxBytes: b.MaxBytes, MaxRecords: b.MaxRecords, MaxDeadBytes: b.MaxDeadBytes, MinFreeBytes: b.MinFreeBytes,
+		Policies: router.Policies(), Logger: a.log.With("part", "queue"), Unsynced: opt.unsynced,
 	})
 	if err != nil {
 		return err
@@ -123,8 +131,7 @@ func (a *app) openDemo() (err error) {
 		return err
 	}
 	a.onClose(a.demo.Close)
-	address, _, _ := a.demo.state()
-	a.cfg.Uplink.Brokers = []string{"tcp://" + address}
+	a.cfg.Uplink.Brokers = a.brokers(a.cfg.Uplink)
 	return nil
 }
 
@@ -160,16 +167,29 @@ func (a *app) openUplink() error {
 	return nil
 }
 
+func (a *app) openRetrier() error {
+	schedule, err := uplink.ParseSchedule(a.cfg.Uplink.DeadLetters.Retry)
+	if err != nil {
+		return err
+	}
+	a.retrier = uplink.NewRetrier(a.queue, uplink.RetrierOptions{
+		Up: func() bool { return a.link.Stats().State == uplink.LinkConnected }, Logger: a.log.With("part", "dead letters"),
+	})
+	a.retrier.Tune(schedule, a.cfg.Uplink.DeadLetters.Attempts)
+	a.background(a.retrier.Serve)
+	return nil
+}
+
 func (a *app) openBroker() error {
 	a.broker = broker.New(broker.Options{
 		Listeners: a.cfg.Broker.listeners(), AllowAnonymous: a.cfg.Broker.AllowAnonymous,
-		Reserved: wire.ReservedPrefixes, Sink: deviceSink(a.router, a.queue), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
+		Reserved: wire.ReservedPrefixes, Sink: deviceSink(&a.router, a.queue), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
 	})
 	if err := a.broker.Listen(); err != nil {
 		return err
 	}
 	a.onClose(a.broker.Close)
-	a.out = &publisher{broker: a.broker, router: a.router, queue: a.queue, log: a.log}
+	a.out = &publisher{broker: a.broker, router: &a.router, queue: a.queue, log: a.log}
 	return nil
 }
 

@@ -177,6 +177,11 @@ func (c *checker) uplink(cfg Config) {
 	}
 	_, err := up.Backfill.backfill()
 	c.err("uplink.backfill.quiet", err)
+	_, err = uplink.ParseSchedule(up.DeadLetters.Retry)
+	c.err("uplink.dead_letters.retry", err)
+	if up.DeadLetters.Attempts < 1 || up.DeadLetters.Attempts > 100 {
+		c.add("uplink.dead_letters.attempts", "expected 1 to 100 in each run, got %d", up.DeadLetters.Attempts)
+	}
 	c.routes(cfg)
 }
 

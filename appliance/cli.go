@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -20,14 +23,21 @@ func (c *runCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return serve(cfg, e)
+	return serve(cfg, c.Config, e)
 }
 
-// serve runs the appliance until e.ctx ends.
-func serve(cfg Config, e *env) error {
-	log, logFile := openLog(cfg.Log)
+// serve runs the appliance, whose configuration is in file, until e.ctx ends.
+// A SIGHUP reloads it.
+func serve(cfg Config, file string, e *env) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	opt := e.apps
+	opt.file, opt.level = file, new(slog.LevelVar)
+	setLevel(opt.level, cfg.Log)
+	log, logFile := openLog(cfg.Log, opt.level)
 	defer logFile.Close()
-	a, err := openApp(cfg, log, e.apps)
+	a, err := openApp(cfg, log, opt)
 	if err != nil {
 		return fmt.Errorf("the appliance does not start: %w", err)
 	}
@@ -35,7 +45,13 @@ func serve(cfg Config, e *env) error {
 	fmt.Fprintf(e.out, "  page     http://%s/\n", a.web.Addr())
 	fmt.Fprintf(e.out, "  devices  mqtt://%s\n", strings.Join(a.broker.Addresses(), " mqtt://"))
 	fmt.Fprintf(e.out, "  centre   %s\n", strings.Join(a.cfg.Uplink.Brokers, " "))
-	<-e.ctx.Done()
+	for e.ctx.Err() == nil {
+		select {
+		case <-hangups:
+			_, _ = a.reload() // the log and health say what is wrong
+		case <-e.ctx.Done():
+		}
+	}
 	log.Info("stopping")
 	if err := a.Close(); err != nil {
 		return fmt.Errorf("stopped with errors: %w", err)

@@ -99,6 +99,13 @@ type UplinkConfig struct {
 	Queue          QueueConfig    `yaml:"queue"`
 	Routes         []RouteConfig  `yaml:"routes"`
 	Backfill       BackfillConfig `yaml:"backfill"`
+	DeadLetters    RetryConfig    `yaml:"dead_letters"`
+}
+
+// RetryConfig says when dead letters are retried.
+type RetryConfig struct {
+	Retry    string `yaml:"retry"`
+	Attempts int    `yaml:"attempts"`
 }
 
 // RouteConfig is one route to the centre.
@@ -235,6 +242,8 @@ func defaultConfig() Config {
 			},
 			Routes:   defaultRoutes(),
 			Backfill: BackfillConfig{Share: uplink.DefaultBackfillShare},
+
+			DeadLetters: RetryConfig{Retry: uplink.DefaultRetrySchedule, Attempts: uplink.DefaultRetryAttempts},
 		},
 		Web: WebConfig{Listen: "127.0.0.1:8080"},
 	}

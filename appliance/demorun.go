@@ -54,7 +54,7 @@ func (c *demoRunCommand) Run(e *env) error {
 	done.Go(func() { device.run(ctx) })
 	defer done.Wait()
 	defer cancel()
-	return serve(cfg, e)
+	return serve(cfg, file, e)
 }
 
 // config is the demo's configuration; what is missing is said on out.

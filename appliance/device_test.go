@@ -198,6 +198,9 @@ func TestWhatTheCentreWouldNotTakeIsADeadLetter(t *testing.T) {
 	}
 	at := "--web=" + cfg.Web.Listen
 	_, list := runOnce(t, "dlq", "ls", at)
+	if !strings.Contains(list, "next retry: ") || s.Dead.Letters != 1 || s.Dead.NextRetryAt.Hour() != 2 || time.Until(s.Dead.NextRetryAt) > 26*time.Hour {
+		t.Errorf("next retry: %s\n%+v", list, s.Dead)
+	}
 	if !strings.Contains(list, "oversize") || !strings.Contains(list, "sensors/reg/site-1/a") {
 		t.Errorf("dlq ls: %s", list)
 	}

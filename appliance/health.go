@@ -29,11 +29,13 @@ type facts struct {
 	vision   vision.Stats
 	refused  uint64
 	webError error
+	retry    uplink.RetryStats
+	config   error // why the configuration on disk cannot be used, or nil
 }
 
 // diagnose builds the health tree, the parts nearest to the centre first.
 func diagnose(f facts) []wire.Check {
-	return []wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f), webCheck(f)}
+	return []wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f), webCheck(f), configCheck(f)}
 }
 
 func linkCheck(f facts) wire.Check {
@@ -70,6 +72,8 @@ func queueCheck(f facts) wire.Check {
 		return check("queue", wire.Impaired, "the store could not be opened and was moved to "+q.Quarantined+salvaged(q.Salvaged))
 	case q.TotalsError != nil:
 		return check("queue", wire.Impaired, "the copy of the ledger outside of the store is not written: "+q.TotalsError.Error())
+	case f.retry.Err != nil:
+		return check("queue", wire.Impaired, "dead letters are not retried: "+f.retry.Err.Error())
 	case q.DeadLetters > 0:
 		return check("queue", wire.Impaired, fmt.Sprintf("dead letters that the centre would not take: %d", q.DeadLetters))
 	case f.refused > 0:
@@ -157,6 +161,13 @@ func webCheck(f facts) wire.Check {
 		return check("web", wire.Impaired, f.webError.Error())
 	}
 	return check("web", wire.Healthy, "")
+}
+
+func configCheck(f facts) wire.Check {
+	if f.config != nil {
+		return check("configuration", wire.Impaired, "the one on disk is not in use: "+strings.ReplaceAll(f.config.Error(), "\n", " "))
+	}
+	return check("configuration", wire.Healthy, "")
 }
 
 func check(name, state, detail string) wire.Check {

@@ -8,10 +8,14 @@ import (
 	"gopkg.in/natefinch/lumberjack.v2"
 )
 
-// openLog makes the logger that cfg describes. The closer ends its file.
-func openLog(cfg LogConfig) (*slog.Logger, io.Closer) {
-	var level slog.Level
+// setLevel sets the level that cfg names.
+func setLevel(level *slog.LevelVar, cfg LogConfig) {
 	_ = level.UnmarshalText([]byte(cfg.Level)) // checked with the configuration
+}
+
+// openLog makes the logger that cfg describes, but for its level. The closer
+// ends its file.
+func openLog(cfg LogConfig, level *slog.LevelVar) (*slog.Logger, io.Closer) {
 	opt := &slog.HandlerOptions{Level: level}
 	if cfg.File == "" {
 		return slog.New(slog.NewTextHandler(os.Stderr, opt)), io.NopCloser(nil)

@@ -28,6 +28,7 @@ func main() {
 // commands is the command line.
 type commands struct {
 	Run     runCommand     `cmd:"" help:"Run the appliance."`
+	Reload  reloadCommand  `cmd:"" help:"Make a running appliance read its configuration again."`
 	Config  configCommand  `cmd:"" help:"Work with the configuration."`
 	Route   routeCommand   `cmd:"" help:"Ask where topics go."`
 	Uplink  uplinkCommand  `cmd:"" help:"Steer the link to the centre."`

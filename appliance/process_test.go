@@ -128,6 +128,7 @@ func startMosquitto(t testing.TB) *mosquittotest.Server {
 type process struct {
 	t    testing.TB
 	cfg  Config
+	file string // of the configuration
 	cmd  *exec.Cmd
 	out  bytes.Buffer
 	done chan error
@@ -140,7 +141,7 @@ func start(t testing.TB, cfg Config, environ []string, argv ...string) *process 
 	file := filepath.Join(t.TempDir(), "outstation.yaml")
 	writeConfig(t, file, cfg)
 	args := append(argv[1:], "run", "--config", file)
-	p := &process{t: t, cfg: cfg, cmd: exec.Command(argv[0], args...), done: make(chan error, 1)}
+	p := &process{t: t, cfg: cfg, file: file, cmd: exec.Command(argv[0], args...), done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), environ...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

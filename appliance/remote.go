@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"outstation/uplink"
 	"outstation/web"
@@ -162,14 +163,41 @@ func (c *dlqLsCommand) Run(e *env) error {
 	}
 	if len(letters) == 0 {
 		fmt.Fprintln(e.out, "no dead letters")
-		return nil
+		return c.printRetries(e)
 	}
 	t := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "id\tdied\tdeaths\tbytes\troute\ttopic\treason")
 	for _, d := range letters {
-		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%s\t%s\t%s\n", d.ID, d.DiedAt.Local().Format("2006-01-02 15:04:05"), d.Deaths, d.Size, d.Route, d.Topic, d.Reason)
+		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%s\t%s\t%s\n", d.ID, d.DiedAt.Local().Format(time.DateTime), d.Deaths, d.Size, d.Route, d.Topic, d.Reason)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return c.printRetries(e)
+}
+
+// printRetries says when a running appliance tries dead letters again, and
+// what came of it.
+func (c *dlqLsCommand) printRetries(e *env) error {
+	if c.Dir != "" {
+		return nil
+	}
+	var s web.Snapshot
+	if err := call(e.ctx, c, http.MethodGet, "status.json", nil, &s); err != nil {
+		return err
+	}
+	switch d := s.Dead; {
+	case d.Retrying:
+		fmt.Fprintln(e.out, "being retried now")
+	case d.NextRetryAt.IsZero():
+		fmt.Fprintln(e.out, "not retried by the clock")
+	default:
+		fmt.Fprintln(e.out, "next retry:", d.NextRetryAt.Local().Format(time.DateTime))
+	}
+	if d := s.Dead; !d.LastRetryAt.IsZero() {
+		fmt.Fprintf(e.out, "last retry: %s, retried: %d, dead at its end: %d\n", d.LastRetryAt.Local().Format(time.DateTime), d.LastRetried, d.LastLeft)
+	}
+	return nil
 }
 
 type dlqShowCommand struct {

@@ -23,14 +23,16 @@ func message(route uplink.Route, to string, qos byte, payload []byte, retain boo
 	}
 }
 
-// deviceSink stores what devices publish on replicated topics.
-func deviceSink(router *uplink.Router, q *uplink.Queue) broker.Sink {
+// deviceSink stores what devices publish on replicated topics, as the router
+// says at that moment.
+func deviceSink(router *atomic.Pointer[uplink.Router], q *uplink.Queue) broker.Sink {
 	return func(m broker.Message) broker.Store {
-		route, to, ok := router.Route(m.Topic)
+		route, to, ok := router.Load().Route(m.Topic)
 		if !ok || (m.QoS == 0 && route.DropQoS0) {
 			return nil
 		}
 		msg := message(route, to, m.QoS, m.Payload, m.Retain)
+		msg.Expiry, msg.Properties = m.Expiry, m.Properties
 		return func(done func(error)) error { return q.Enqueue(msg, done) }
 	}
 }
@@ -40,7 +42,7 @@ func deviceSink(router *uplink.Router, q *uplink.Queue) broker.Sink {
 // through the queue.
 type publisher struct {
 	broker *broker.Broker
-	router *uplink.Router
+	router *atomic.Pointer[uplink.Router]
 	queue  *uplink.Queue
 	log    *slog.Logger
 
@@ -56,7 +58,7 @@ func (p *publisher) publish(topic string, payload []byte, retain bool, note upli
 }
 
 func (p *publisher) enqueue(topic string, payload []byte, retain bool, note uplink.Note) {
-	route, to, ok := p.router.Route(topic)
+	route, to, ok := p.router.Load().Route(topic)
 	if !ok {
 		return
 	}

@@ -17,7 +17,7 @@ func (a *app) facts() facts {
 	f := facts{
 		now: time.Now(), started: a.started,
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
-		refused: a.out.refused.Load(),
+		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -36,6 +36,7 @@ func (a *app) snapshot() web.Snapshot {
 		Detectors: webDetectors(f.vision.Models),
 		Broker:    webBroker(a, f),
 		Queue:     webQueue(f.queue),
+		Dead:      webDead(f),
 		Ledger:    webLedger(a.queue.Ledger(), f.queue.Deaths),
 		Uplink:    webUplink(f.link),
 	}
@@ -136,6 +137,14 @@ func webHistogram(h uplink.Histogram) web.Histogram {
 		out.Buckets = append(out.Buckets, web.Bucket{LeS: b.Upto.Seconds(), Count: b.Count})
 	}
 	return out
+}
+
+func webDead(f facts) web.DeadLetters {
+	r := f.retry
+	return web.DeadLetters{
+		Letters: uint64(f.queue.DeadLetters), NextRetryAt: r.NextAt, Retrying: r.Running,
+		LastRetryAt: r.LastAt, LastRetried: uint64(r.Retried), LastLeft: uint64(r.Left),
+	}
 }
 
 func webLedger(l uplink.Ledger, deaths map[string]uint64) []web.RouteLedger {

@@ -35,6 +35,11 @@ type Message struct {
 	Payload  []byte // must not be changed
 	QoS      byte
 	Retain   bool
+	Expiry   time.Time // of an MQTT 5 message; zero means never
+	// Properties are the other MQTT 5 properties of the message, encoded as in
+	// a PUBLISH without the length before them, or nil. They can be as large
+	// as a packet.
+	Properties []byte
 }
 
 // Store takes one message. A nil result means that done will be called

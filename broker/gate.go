@@ -37,6 +37,7 @@ const (
 type gate struct {
 	net.Conn
 	stats *counters
+	will  packets.Properties // of the device's last will
 
 	mu      sync.Mutex
 	held    []*ack        // in the order of the publishes

@@ -59,11 +59,13 @@ func (h *hook) Provides(b byte) bool {
 }
 
 // OnConnect puts the gate before the device's connection.
-func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if err := h.settleFormer(cl); err != nil {
 		return err
 	}
-	cl.Net.Conn = newGate(cl.Net.Conn, h.stats)
+	g := newGate(cl.Net.Conn, h.stats)
+	g.will = pk.Connect.WillProperties
+	cl.Net.Conn = g
 	return nil
 }
 
@@ -147,15 +149,22 @@ func (h *hook) OnWillSent(cl *mqtt.Client, pk packets.Packet) {
 	if h.opt.Sink == nil || cl.Net.Inline {
 		return
 	}
+	if g, ok := cl.Net.Conn.(*gate); ok {
+		pk.Properties = g.will // the server keeps a part of them
+	}
 	if store := h.opt.Sink(messageOf(cl, pk)); store != nil {
 		h.storeUnasked(store)
 	}
 }
 
 func messageOf(cl *mqtt.Client, pk packets.Packet) Message {
-	return Message{
+	m := Message{
 		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain,
 	}
+	if cl.Properties.ProtocolVersion >= 5 {
+		m.Expiry, m.Properties = expiryOf(pk.Properties, time.Now()), encodeProperties(pk.Properties)
+	}
+	return m
 }
 
 // storeUnasked stores a message whose loss nobody could be told; it is

@@ -52,23 +52,30 @@ func (t *tries) failed(lasted time.Duration, random float64) time.Duration {
 }
 
 // retry calls attempt until ctx ends, waiting in between. An attempt that
-// lasted b.Stable starts the waits over, and one that was paused by hand is
-// followed by the next without a wait. waiting is told each wait.
-func (b Backoff) retry(ctx context.Context, attempt func(context.Context) error, waiting func(time.Duration, error)) {
-	t := tries{backoff: b}
+// lasted Stable starts the waits over. One that was paused by hand is followed
+// by the next without a wait, and so is one whose connection was tuned: the
+// channel that comes with the back-off is closed, which also ends a wait.
+// waiting is told each wait.
+func retry(ctx context.Context, current func() (Backoff, <-chan struct{}), attempt func(context.Context) error, waiting func(time.Duration, error)) {
+	var t tries
 	for ctx.Err() == nil {
 		began := time.Now()
+		_, changed := current()
 		err := attempt(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errPaused) {
+		if errors.Is(err, errPaused) || closed(changed) {
 			t.failures = 0
 			continue
 		}
+		t.backoff, _ = current()
 		d := t.failed(time.Since(began), rand.Float64())
 		waiting(d, err)
-		sleep(ctx, d)
+		_ = unlessTuned(ctx, changed, func(ctx context.Context) error { // why it ends is looked at above
+			sleep(ctx, d)
+			return nil
+		})
 	}
 }
 
@@ -79,5 +86,15 @@ func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-t.C:
 	case <-ctx.Done():
+	}
+}
+
+// closed reports whether c is closed; nothing is ever sent on it.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }

@@ -42,7 +42,7 @@ func TestPauseByHandIsNotFollowedByAWait(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		n, waits := 0, 0
 		b := Backoff{Floor: time.Second, Ceiling: time.Hour, Stable: time.Minute}
-		b.retry(ctx, func(context.Context) error {
+		retry(ctx, func() (Backoff, <-chan struct{}) { return b, nil }, func(context.Context) error {
 			switch n++; n {
 			case 1:
 				return errors.New("lost")
@@ -65,7 +65,7 @@ func TestBackoffStartsOverOnlyAfterAStableLink(t *testing.T) {
 		lasts := []time.Duration{time.Second, time.Second, 2 * time.Minute, time.Second}
 		var tops []time.Duration
 		failures, n := 0, 0
-		b.retry(ctx, func(context.Context) error {
+		retry(ctx, func() (Backoff, <-chan struct{}) { return b, nil }, func(context.Context) error {
 			time.Sleep(lasts[n])
 			return errors.New("lost")
 		}, func(d time.Duration, _ error) {

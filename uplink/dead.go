@@ -59,8 +59,9 @@ func decodeDead(b []byte) (d DeadLetter, err error) {
 
 // Message is the letter's message.
 func (d DeadLetter) Message() (Message, error) {
-	e := Entry{Seq: d.ID, Message: Message{Route: d.Route, Lane: d.Lane, Deaths: d.Deaths}}
+	e := Entry{Seq: d.ID, Message: Message{Route: d.Route, Lane: d.Lane}}
 	err := decodeRecord(&e, d.record)
+	e.Deaths = d.Deaths // the record was written before it died
 	return e.Message, err
 }
 
@@ -166,13 +167,13 @@ func (q *Queue) removeDead(id uint64, o Outcome) error {
 
 // boundDead evicts the oldest dead letters beyond their bound.
 func (q *Queue) boundDead() {
-	letters := q.DeadLetters()
+	letters, bound := q.DeadLetters(), q.bounds().MaxDeadBytes
 	var size int64
 	for _, d := range letters {
 		size += d.Size
 	}
 	for _, d := range letters {
-		if size <= q.opt.MaxDeadBytes {
+		if size <= bound {
 			return
 		}
 		if err := q.removeDead(d.ID, Evicted); err != nil && !errors.Is(err, ErrNoDeadLetter) {

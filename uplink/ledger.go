@@ -6,7 +6,8 @@ import (
 	"maps"
 )
 
-// Tally counts records and their bytes (topic and payload).
+// Tally counts records and their bytes: topics, payloads and MQTT 5
+// properties.
 type Tally struct {
 	Records int64 `json:"records"`
 	Bytes   int64 `json:"bytes"`

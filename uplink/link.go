@@ -46,8 +46,9 @@ type LinkOptions struct {
 // that sent it; what a lost connection leaves unacknowledged goes out first
 // on the next one, in order.
 type Link struct {
-	opt   LinkOptions
+	opt   LinkOptions // Centre and Window are those of the generation; see tuning
 	queue *Queue
+	tuned *tuned[Tuning]
 
 	unacked  []Entry // handed out by the queue, not settled; owned by Serve
 	suspects suspects
@@ -91,27 +92,22 @@ type LinkStats struct {
 
 // NewLink makes a link; it does no I/O.
 func NewLink(q *Queue, opt LinkOptions) *Link {
-	if opt.Window == 0 {
-		opt.Window = DefaultWindow
-	}
-	if opt.AckTimeout == 0 {
-		opt.AckTimeout = DefaultAckTimeout
-	}
+	t := Tuning{opt.Centre, opt.Window, opt.AckTimeout, opt.MaxPacketBytes, opt.Backoff, opt.Backfill}.withDefaults()
 	if opt.Pauser == nil {
 		opt.Pauser = &Pauser{}
 	}
 	if opt.CanaryEvery == 0 {
 		opt.CanaryEvery, opt.CanaryTimeout = DefaultCanaryEvery, DefaultCanaryTimeout
 	}
-	if opt.MaxPacketBytes == 0 {
-		opt.MaxPacketBytes = DefaultMaxPacketBytes
-	}
 	if opt.ProbeGap == 0 {
 		opt.ProbeGap = DefaultProbeGap
 	}
-	opt.Centre, opt.Backoff, opt.Logger = linkDefaults(opt.Centre, opt.Backoff, opt.Logger)
+	opt.Centre, opt.Window, opt.AckTimeout, opt.MaxPacketBytes, opt.Backoff = t.Centre, t.Window, t.AckTimeout, t.MaxPacketBytes, t.Backoff
+	if opt.Logger == nil {
+		opt.Logger = slog.Default()
+	}
 	return &Link{
-		opt: opt, queue: q, canary: canary{topic: opt.Canary, every: opt.CanaryEvery, timeout: opt.CanaryTimeout},
+		opt: opt, queue: q, tuned: newTuned(t), canary: canary{topic: opt.Canary, every: opt.CanaryEvery, timeout: opt.CanaryTimeout},
 		stats: LinkStats{State: LinkConnecting, Since: time.Now(), Window: opt.Window},
 	}
 }
@@ -134,7 +130,7 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 
 // Serve keeps the link up until ctx ends.
 func (l *Link) Serve(ctx context.Context) {
-	l.opt.Backoff.retry(ctx, l.attempt, func(wait time.Duration, err error) {
+	retry(ctx, l.backoff, l.attempt, func(wait time.Duration, err error) {
 		level := slog.LevelDebug // a long outage is one line, not one for each attempt
 		if l.Stats().Reason != err.Error() {
 			level = slog.LevelWarn
@@ -188,7 +184,14 @@ func (l *Link) attempt(ctx context.Context) error {
 		}
 		l.set(func(s *LinkStats) { s.State, s.Reason = LinkConnecting, "" })
 	}
-	return l.opt.Pauser.during(ctx, l.generation)
+	t, changed := l.tuned.get()
+	l.opt.Centre, l.opt.Window = t.Centre, t.Window
+	l.set(func(s *LinkStats) {
+		if s.Window = t.Window; s.State == LinkConnected {
+			s.State, s.Reason, s.InFlight = LinkConnecting, errTuned.Error(), 0
+		}
+	})
+	return l.opt.Pauser.during(ctx, func(ctx context.Context) error { return unlessTuned(ctx, changed, l.generation) })
 }
 
 // generation is one connection, from its dial to its loss.
@@ -205,6 +208,7 @@ func (l *Link) generation(ctx context.Context) error {
 		st.State, st.Broker, st.Reason, st.NextAttempt = LinkConnected, s.broker, "", time.Time{}
 		st.Generation++
 	})
+	l.expireUnacked()
 	if err := l.probe(ctx, s); err != nil {
 		return ended(ctx, err)
 	}
@@ -275,7 +279,7 @@ func newFlights(l *Link, s session) *flights {
 	f := &flights{
 		link: l, session: s,
 		slots: make(chan struct{}, l.opt.Window), sent: make(chan flight, l.opt.Window),
-		unsent: l.unacked, freed: make(chan struct{}, 1), boundary: l.queue.LastSequence(), backfill: backfiller{limit: l.opt.Backfill},
+		unsent: l.unacked, freed: make(chan struct{}, 1), boundary: l.queue.LastSequence(),
 	}
 	f.moved = sync.NewCond(&f.mu)
 	return f
@@ -333,6 +337,7 @@ func (f *flights) send(ctx context.Context) {
 // history as far as the backfill allows.
 func (f *flights) fetch(ctx context.Context) {
 	room := max(1, cap(f.slots)-len(f.slots))
+	f.backfill.limit = f.link.tuning().Backfill
 	history := f.backfill.room(time.Now(), cap(f.slots), int(f.history.Load()))
 	wait := ctx
 	if f.backfill.held(time.Now()) { // look again soon
@@ -347,7 +352,7 @@ func (f *flights) fetch(ctx context.Context) {
 	}
 	for _, e := range entries {
 		if e.history {
-			f.backfill.sent(time.Now(), e.bytes())
+			f.backfill.sent(time.Now(), e.sent())
 		}
 	}
 	f.unsent = f.link.sift(entries)
@@ -379,7 +384,7 @@ func (f *flights) publish() bool {
 
 // collect settles publishes in order as their PUBACKs come in.
 func (f *flights) collect(ctx context.Context, lost <-chan error) error {
-	timer := time.NewTimer(f.link.opt.AckTimeout)
+	timer := time.NewTimer(f.link.tuning().AckTimeout)
 	defer timer.Stop()
 	for {
 		if f.head == nil {
@@ -392,7 +397,8 @@ func (f *flights) collect(ctx context.Context, lost <-chan error) error {
 				return ctx.Err()
 			}
 		}
-		timer.Reset(time.Until(f.head.sent.Add(f.link.opt.AckTimeout)))
+		timeout := f.link.tuning().AckTimeout
+		timer.Reset(time.Until(f.head.sent.Add(timeout)))
 		select {
 		case <-f.head.token.Done():
 			if err := f.settleHead(); err != nil {
@@ -405,7 +411,7 @@ func (f *flights) collect(ctx context.Context, lost <-chan error) error {
 				f.head.sent = time.Now()
 				continue
 			}
-			return fmt.Errorf("no PUBACK within %v for seq %d", f.link.opt.AckTimeout, f.head.entry.Seq)
+			return fmt.Errorf("no PUBACK within %v for seq %d", timeout, f.head.entry.Seq)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -41,8 +41,8 @@ func (q *Queue) maintain(ctx context.Context) {
 // the floor: a full disk would reach Badger's mapped files as a SIGBUS.
 func (q *Queue) watchDisk() {
 	free, err := freeBytes(q.opt.Dir)
-	if err == nil && free < q.opt.MinFreeBytes {
-		err = fmt.Errorf("%w: %d bytes are free on the disk, the floor is %d", ErrFull, free, q.opt.MinFreeBytes)
+	if floor := q.bounds().MinFreeBytes; err == nil && free < floor {
+		err = fmt.Errorf("%w: %d bytes are free on the disk, the floor is %d", ErrFull, free, floor)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -23,8 +23,9 @@ type Message struct {
 	QoS     byte   // 0 or 1
 	Retain  bool
 	Expiry  time.Time // after which it is not sent any more; zero means never
-	// Properties are the MQTT 5 properties of the publish, encoded by the
-	// broker. They are kept, though the 3.1.1 link does not send them.
+	// Properties are the MQTT 5 properties of the publish without its expiry,
+	// encoded as in a PUBLISH without the length before them. They are kept and
+	// counted, though the 3.1.1 link does not send them.
 	Properties []byte
 	Deaths     int // how often it was a dead letter and retried
 	// Note, if its Key is set, is stored in the record's own transaction.
@@ -44,7 +45,10 @@ type Note struct {
 }
 
 // bytes is the size that bounds and the ledger count.
-func (m Message) bytes() int64 { return int64(len(m.Topic) + len(m.Payload)) }
+func (m Message) bytes() int64 { return m.sent() + int64(len(m.Properties)) }
+
+// sent is what of a message travels: its topic and payload.
+func (m Message) sent() int64 { return int64(len(m.Topic) + len(m.Payload)) }
 
 // Entry is a stored Message.
 type Entry struct {

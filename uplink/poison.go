@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -75,7 +76,7 @@ func (l *Link) proveLine(ctx context.Context, s session) error {
 	if l.opt.Canary == "" || (p.proofs == 0 && p.failed >= deadAfter) {
 		return nil
 	}
-	err := s.deliver(ctx, Message{Topic: l.opt.Canary, Payload: canaryPayload(time.Now())}, l.opt.AckTimeout)
+	err := s.deliver(ctx, Message{Topic: l.opt.Canary, Payload: canaryPayload(time.Now())}, l.tuning().AckTimeout)
 	if err != nil {
 		p.failed++
 		return err
@@ -88,7 +89,7 @@ func (l *Link) proveLine(ctx context.Context, s session) error {
 func (l *Link) sendAlone(ctx context.Context, s session, e Entry) error {
 	l.inFlight(1)
 	defer l.inFlight(0)
-	return s.deliver(ctx, e.Message, l.opt.AckTimeout)
+	return s.deliver(ctx, e.Message, l.tuning().AckTimeout)
 }
 
 // convict counts a connection that died with e alone in flight, and moves e
@@ -138,18 +139,32 @@ func unsendable(m Message, maxPacket int64) string {
 
 // packetBytes is the size of a message's PUBLISH packet, to within its
 // variable header.
-func packetBytes(m Message) int64 { return m.bytes() + 9 }
+func packetBytes(m Message) int64 { return m.sent() + 9 }
 
 // sift moves what no centre would take to the dead letters, and returns the
 // rest.
 func (l *Link) sift(entries []Entry) []Entry {
-	kept := entries[:0]
+	kept, largest := entries[:0], l.tuning().MaxPacketBytes
 	for _, e := range entries {
-		if reason := unsendable(e.Message, l.opt.MaxPacketBytes); reason != "" {
+		if reason := unsendable(e.Message, largest); reason != "" {
 			l.queue.Kill(e, reason)
 			continue
 		}
 		kept = append(kept, e)
 	}
 	return kept
+}
+
+// expireUnacked drops what a former connection left and nobody wants any
+// more. It may have arrived, but nothing says so.
+func (l *Link) expireUnacked() {
+	now := l.queue.opt.Now()
+	l.unacked = slices.DeleteFunc(l.unacked, func(e Entry) bool {
+		if !e.expired(now) {
+			return false
+		}
+		l.suspects.cleared(e)
+		l.queue.Settle(e, Expired)
+		return true
+	})
 }

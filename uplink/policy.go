@@ -28,7 +28,7 @@ const (
 // Policy bounds what a route may keep. Zero values mean no bound.
 type Policy struct {
 	MaxAge     time.Duration
-	MaxBytes   int64 // topics and payloads
+	MaxBytes   int64 // as Tally counts them
 	MaxRecords int64
 	Overflow   Overflow // empty means DropOldest
 	Order      Order    // empty means Strict

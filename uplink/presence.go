@@ -17,8 +17,9 @@ import (
 // appliance, or of one camera. It has a connection of its own, since a will
 // belongs to one connection.
 type Presence struct {
-	opt   PresenceOptions
+	opt   PresenceOptions // Centre is that of the generation
 	topic string
+	tuned *tuned[reaching]
 
 	mu      sync.Mutex
 	state   wire.Presence // without a session
@@ -49,7 +50,7 @@ func NewPresence(opt PresenceOptions) *Presence {
 	if opt.Camera != "" {
 		topic = opt.Origin.CameraStatus(opt.Camera)
 	}
-	p := &Presence{opt: opt, topic: topic, changed: make(chan struct{}, 1)}
+	p := &Presence{opt: opt, topic: topic, tuned: newTuned(reaching{opt.Centre, opt.Backoff}), changed: make(chan struct{}, 1)}
 	p.Set(wire.Online, "", time.Now())
 	return p
 }
@@ -78,9 +79,11 @@ func (p *Presence) Serve(ctx context.Context) {
 		if err := p.opt.Pauser.await(ctx); err != nil {
 			return err
 		}
-		return p.opt.Pauser.during(ctx, p.generation)
+		r, changed := p.tuned.get()
+		p.opt.Centre = r.centre
+		return p.opt.Pauser.during(ctx, func(ctx context.Context) error { return unlessTuned(ctx, changed, p.generation) })
 	}
-	p.opt.Backoff.retry(ctx, attempt, func(wait time.Duration, err error) {
+	retry(ctx, p.backoff, attempt, func(wait time.Duration, err error) {
 		p.opt.Logger.Debug("presence is not connected", "topic", p.topic, "error", err, "retry_in_ms", wait.Milliseconds())
 	})
 }
@@ -123,8 +126,8 @@ func (p *Presence) follow(ctx context.Context, s session, id string) error {
 			last := p.current()
 			at := wire.At(time.Now())
 			last.State, last.Reason, last.Since = wire.Offline, "stopped", &at
-			if errors.Is(context.Cause(ctx), errPaused) {
-				last.Reason = "paused"
+			if cause := context.Cause(ctx); errors.Is(cause, errPaused) || errors.Is(cause, errTuned) {
+				last.Reason = cause.Error()
 			}
 			return p.publish(context.WithoutCancel(ctx), s, id, last, stopTimeout)
 		}

@@ -28,8 +28,9 @@ var (
 const (
 	DefaultMaxBytes     = 8 << 30
 	DefaultMinFreeBytes = 256 << 20
-	// MaxMessageBytes is the largest topic and payload that is stored: what a
-	// device can send in one packet, under the longest topic of a route.
+	// MaxMessageBytes is the largest topic, payload and properties that are
+	// stored: what a device can send in one packet, under the longest topic of a
+	// route.
 	MaxMessageBytes = 1<<20 + 1<<17
 )
 
@@ -42,7 +43,7 @@ const (
 // Options of a Queue. Zero values mean the defaults.
 type Options struct {
 	Dir          string
-	MaxBytes     int64             // bound of what is queued, topics and payloads
+	MaxBytes     int64             // bound of what is queued, as Tally counts it
 	MaxRecords   int64             // bound of what is queued; 0 means none
 	MaxDeadBytes int64             // bound of the dead letters
 	MinFreeBytes uint64            // nothing is accepted while the file system has less
@@ -283,6 +284,7 @@ func (q *Queue) streamByID(id streamID, route string) *stream {
 	s, ok := q.streams[id]
 	if !ok {
 		s = &stream{id: id, route: route, last: q.notes[baseKey], tailFrom: q.notes[baseKey]}
+		q.relate(s)
 		q.streams[id] = s
 		q.order = append(q.order, s)
 		slices.SortStableFunc(q.order, func(a, b *stream) int { return int(b.id.lane) - int(a.id.lane) })

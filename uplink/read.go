@@ -93,6 +93,11 @@ func (q *Queue) pick(w Want) (*stream, bool, error) {
 		if err != nil {
 			return nil, false, err
 		}
+		if ok {
+			if ok, err = q.inTurn(s); err != nil {
+				return nil, false, err
+			}
+		}
 		switch {
 		case !ok:
 		case s.id.class == classBacklog || s.ahead[0].Seq <= w.Boundary:

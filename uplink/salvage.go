@@ -153,8 +153,8 @@ func (q *Queue) spaceFor(store string) error {
 		size += uint64(info.Size())
 	}
 	free, err := freeBytes(q.opt.Dir)
-	if err == nil && free < q.opt.MinFreeBytes+size {
-		err = fmt.Errorf("%w: %d bytes are free on the disk, a copy needs %d above the floor of %d", ErrFull, free, size, q.opt.MinFreeBytes)
+	if floor := q.bounds().MinFreeBytes; err == nil && free < floor+size {
+		err = fmt.Errorf("%w: %d bytes are free on the disk, a copy needs %d above the floor of %d", ErrFull, free, size, floor)
 	}
 	return err
 }

@@ -52,6 +52,7 @@ func line() Snapshot {
 			Lanes: []Lane{{Lane: 3, Records: 620, Bytes: 1 << 20, OldestAt: noon.Add(-8 * time.Second)}, {Lane: 5},
 				{Lane: 8, Records: 2500, Bytes: 20 << 20, OldestAt: noon.Add(-12 * time.Second)}},
 			ClearsInS: &clearsIn, DiskFreeBytes: 41 << 30, DiskFloorBytes: 256 << 20},
+		Dead: DeadLetters{Letters: 3, NextRetryAt: noon.Add(14 * time.Hour), LastRetryAt: noon.Add(-10 * time.Hour), LastRetried: 4, LastLeft: 3},
 		Ledger: []RouteLedger{
 			{Route: "detection", Accepted: Amount{68522, 27408800}, Delivered: Amount{66000, 26400000},
 				Queued: Amount{2500, 1000000}, Dead: Amount{2, 800}, Expired: Amount{20, 8000}, DeadLetters: 3},

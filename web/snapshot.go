@@ -19,6 +19,7 @@ type Snapshot struct {
 	Detectors []Detector    `json:"detectors"` // empty: nothing is inspected
 	Broker    Broker        `json:"broker"`
 	Queue     Queue         `json:"queue"`
+	Dead      DeadLetters   `json:"dead_letters"`
 	Ledger    []RouteLedger `json:"ledger"`
 	Uplink    Uplink        `json:"uplink"`
 	Centre    Centre        `json:"centre"`
@@ -171,6 +172,16 @@ type Histogram struct {
 type Bucket struct {
 	LeS   float64 `json:"le_s"`
 	Count uint64  `json:"count"`
+}
+
+// DeadLetters are the messages that the centre would not take. They are queued again by the clock.
+type DeadLetters struct {
+	Letters     uint64    `json:"letters"`
+	NextRetryAt time.Time `json:"next_retry_at,omitzero"` // in the past while the run waits for the link; zero: never
+	Retrying    bool      `json:"retrying"`
+	LastRetryAt time.Time `json:"last_retry_at,omitzero"` // over restarts
+	LastRetried uint64    `json:"last_retried"`           // letters that the last run queued again at first
+	LastLeft    uint64    `json:"last_left"`              // that were dead when it ended
 }
 
 // Amount counts records and their bytes.

@@ -188,6 +188,7 @@ func queueStage(s Snapshot) stage {
 	if dead := deadLetters(s.Ledger); dead > 0 {
 		st.Tone = worse(st.Tone, toneWarn)
 		st.note("%s that the centre would not take", many(dead, "dead letter", "dead letters"))
+		st.note("%s", retryOf(s.Now, s.Dead))
 	}
 	if q.Quarantined > 0 {
 		st.Tone = worse(st.Tone, toneWarn)
@@ -230,6 +231,19 @@ func deadLetters(routes []RouteLedger) (n uint64) {
 		n += r.Dead.Records
 	}
 	return n
+}
+
+// retryOf says when the dead letters are tried again.
+func retryOf(now time.Time, d DeadLetters) string {
+	switch {
+	case d.Retrying:
+		return "being retried"
+	case d.NextRetryAt.IsZero():
+		return "not retried by the clock"
+	case !d.NextRetryAt.After(now):
+		return "retried when the link is up"
+	}
+	return "retried in " + spanOf(d.NextRetryAt.Sub(now).Round(time.Minute))
 }
 
 func centreStage(s Snapshot) stage {
