@@ -21,6 +21,9 @@ func (q *Queue) keep(ctx context.Context) {
 		}
 		for _, s := range q.byLane() {
 			q.expire(s)
+			if err := q.reconcile(s); err != nil {
+				q.opt.Logger.Error("queue cannot be reconciled", "error", err)
+			}
 		}
 		q.evict()
 		q.boundDead()

@@ -92,6 +92,7 @@ type Queue struct {
 	salvageError error
 	salvageDone  chan struct{} // closed at the end of the salvage
 	totalsError  error         // why the copy of the totals is not written, or nil
+	writing      bool          // a batch was taken from pending and settled, and is not in the store yet
 	room         chan struct{} // closed and replaced when there may be room
 	streams      map[streamID]*stream
 	order        []*stream         // highest lane first
@@ -105,6 +106,7 @@ type Queue struct {
 	deaths       map[string]uint64     // by route, since the start
 	lowDisk      error                 // why the disk's floor refuses, or nil
 	failing      error                 // the last commit's error, or nil
+	broken       error                 // why nothing can be committed until the store is opened anew, or nil
 	freeDisk     uint64
 
 	wake       chan struct{} // something to commit
@@ -353,6 +355,8 @@ func (q *Queue) accepting(m Message) error {
 	switch {
 	case q.closed:
 		return ErrClosed
+	case q.broken != nil:
+		return q.broken
 	case q.lowDisk != nil:
 		return q.lowDisk
 	case len(q.pending) >= maxPendingRecords || q.pendingBytes+m.bytes() > maxPendingBytes:
@@ -398,11 +402,22 @@ func (q *Queue) Close() error {
 	q.stop()
 	q.done.Wait()
 	q.copyTotals()
-	if err := errors.Join(q.db.Close(), q.lock.Close()); err != nil {
-		return fmt.Errorf("close queue: %w", err)
+	closed := make(chan error, 1)
+	go func() { closed <- errors.Join(q.db.Close(), q.lock.Close()) }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			return fmt.Errorf("close queue: %w", err)
+		}
+		return nil
+	case <-time.After(closeTimeout): // Badger tries for ever to write its memtable
+		return fmt.Errorf("close queue: the disk takes nothing within %v; what was acknowledged is in the write-ahead log", closeTimeout)
 	}
-	return nil
 }
+
+// closeTimeout is how long Close waits for the disk. The lock is kept beyond
+// it, until the process ends.
+const closeTimeout = 30 * time.Second
 
 // signal wakes the one reader of a channel of capacity one.
 func signal(c chan struct{}) {

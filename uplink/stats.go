@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -73,7 +74,7 @@ func (q *Queue) Stats() QueueStats {
 	q.mu.Lock()
 	s := QueueStats{
 		Queued: q.queued(), Pending: len(q.pending), MaxBytes: q.opt.MaxBytes,
-		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: q.lowDisk, Failing: q.failing,
+		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: cmp.Or(q.broken, q.lowDisk), Failing: q.failing,
 		Quarantined: q.quarantined, Quarantines: len(kept), StoreBytes: lsm + vlog, LastSequence: q.seq,
 	}
 	s.DeadLetters, s.Deaths = len(q.dead), maps.Clone(q.deaths)
