@@ -52,8 +52,9 @@ func (t *tries) failed(lasted time.Duration, random float64) time.Duration {
 }
 
 // retry calls attempt until ctx ends, waiting in between. An attempt that
-// lasted b.Stable starts the waits over, and one that was paused by hand is
-// followed by the next without a wait. waiting is told each wait.
+// lasted b.Stable starts the waits over, unless it never connected, and one
+// that was paused by hand is followed by the next without a wait. waiting is
+// told each wait.
 func (b Backoff) retry(ctx context.Context, attempt func(context.Context) error, waiting func(time.Duration, error)) {
 	t := tries{backoff: b}
 	for ctx.Err() == nil {
@@ -66,7 +67,11 @@ func (b Backoff) retry(ctx context.Context, attempt func(context.Context) error,
 			t.failures = 0
 			continue
 		}
-		d := t.failed(time.Since(began), rand.Float64())
+		lasted := time.Since(began)
+		if errors.Is(err, ErrCentre) {
+			lasted = 0 // it only took long to fail
+		}
+		d := t.failed(lasted, rand.Float64())
 		waiting(d, err)
 		sleep(ctx, d)
 	}

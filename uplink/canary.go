@@ -61,8 +61,8 @@ func (c *canary) state() (proven bool, back time.Time, trip time.Duration) {
 
 // run sends canaries on one connection, and returns errStalled when they stop
 // coming back, or nil when ctx ends. A centre that closes the connection on a
-// canary gets no more of them.
-func (c *canary) run(ctx context.Context, s session) error {
+// canary gets no more of them. One that acknowledges late gets extra time.
+func (c *canary) run(ctx context.Context, s session, extra time.Duration) error {
 	if proven, _, _ := c.state(); c.topic == "" || (!proven && c.fatal >= deadAfter) {
 		<-ctx.Done()
 		return nil
@@ -102,8 +102,8 @@ func (c *canary) run(ctx context.Context, s session) error {
 		if back.Before(began) {
 			back = began
 		}
-		if proven && time.Since(back) > c.timeout {
-			return fmt.Errorf("%w for %v", errStalled, c.timeout)
+		if proven && time.Since(back) > c.timeout+extra {
+			return fmt.Errorf("%w for %v", errStalled, c.timeout+extra)
 		}
 	}
 }
