@@ -19,6 +19,7 @@ func (q *Queue) keep(ctx context.Context) {
 		case <-tick.C:
 		case <-q.wakeKeeper:
 		}
+		q.keepClock()
 		for _, s := range q.byLane() {
 			q.expire(s)
 			if err := q.reconcile(s); err != nil {
@@ -36,7 +37,7 @@ func (q *Queue) keep(ctx context.Context) {
 func (q *Queue) expire(s *stream) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
-	now := q.opt.Now()
+	now := q.age.at()
 	for {
 		ok, err := q.head(s)
 		if err != nil {

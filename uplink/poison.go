@@ -80,7 +80,7 @@ func (l *Link) proveLine(ctx context.Context, s session) (canary bool, err error
 	if l.opt.Canary == "" || (p.proofs == 0 && p.failed >= deadAfter) {
 		return false, s.roundTrip(ctx, timeout)
 	}
-	if err := s.deliver(ctx, Message{Topic: l.opt.Canary, Payload: canaryPayload(time.Now())}, timeout); err != nil {
+	if err := s.deliver(ctx, Message{Topic: l.opt.Canary, Payload: l.canary.next()}, timeout); err != nil {
 		p.failed++
 		return false, err
 	}

@@ -49,6 +49,9 @@ type Options struct {
 	Policies     map[string]Policy // by route; see SetPolicies
 	Logger       *slog.Logger
 	Now          func() time.Time
+	// mono is the monotonic clock beside Now; nil means Now's own reading.
+	// Tests set it, to step the one and not the other.
+	mono func() time.Duration
 	// fault is asked before a commit; its error is the commit's. Tests set it.
 	fault func() error
 	// Inspect opens the store for a tool: nothing is evicted, expired or
@@ -68,6 +71,7 @@ type Queue struct {
 	opt         Options
 	db          *badger.DB
 	lock        *os.File
+	age         ageClock
 	quarantined string // where a damaged store was moved at Open, or ""
 
 	// committing is held while the store's ledger is written. It is taken
@@ -171,6 +175,7 @@ func Open(opt Options) (*Queue, error) {
 	if err != nil {
 		return nil, errors.Join(err, q.db.Close(), lock.Close())
 	}
+	q.age.begin(opt, q.notes)
 	q.start(wrecks)
 	return q, nil
 }
@@ -244,8 +249,8 @@ func (q *Queue) Enqueue(m Message, done func(error)) error {
 	if err := q.admit(m); err != nil {
 		return err
 	}
-	now := q.opt.Now()
-	m.Expiry = q.policies[m.Route].expiry(now, m.Expiry)
+	now := q.age.at()
+	m.Expiry = q.policies[m.Route].expiry(now, q.age.due(m.Expiry))
 	q.seq++
 	e := Entry{Message: m, Seq: q.seq, Accepted: now, stream: q.streamOf(m, q.online)}
 	q.push(pending{entry: e, done: done})
@@ -401,6 +406,9 @@ func (q *Queue) Close() error {
 	}
 	q.stop()
 	q.done.Wait()
+	if !q.opt.Inspect && q.LastSequence() > 0 && q.isBroken() == nil {
+		q.storeClock()
+	}
 	q.copyTotals()
 	closed := make(chan error, 1)
 	go func() { closed <- errors.Join(q.db.Close(), q.lock.Close()) }()

@@ -119,8 +119,8 @@ func (q *Queue) oldest() (at [MaxLane + 1]time.Time) {
 			s.before = max(s.before, entries[0].Seq-1)
 			q.mu.Unlock()
 		}
-		if lane := s.id.lane; at[lane].IsZero() || entries[0].Accepted.Before(at[lane]) {
-			at[lane] = entries[0].Accepted
+		if lane := s.id.lane; at[lane].IsZero() || q.age.wall(entries[0].Accepted).Before(at[lane]) {
+			at[lane] = q.age.wall(entries[0].Accepted)
 		}
 	}
 	return at
