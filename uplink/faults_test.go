@@ -59,7 +59,7 @@ func TestChild(t *testing.T) {
 // What fillStore leaves: records, the first of which were delivered, some too
 // large for Badger's tables, and the last ones each in a commit of its own.
 const (
-	fillRecords   = 40_000
+	fillRecords   = 25_000
 	fillDelivered = 1000
 	fillLarge     = 3
 	fillSingles   = 60
@@ -118,7 +118,7 @@ func drainStore(dir string) (d drained) {
 		d.Err = err.Error()
 		return d
 	}
-	for deadline := time.Now().Add(5 * time.Second); q.Depth() != (Tally{}) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); q.Depth() != (Tally{}) && time.Now().Before(deadline); {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		entries, err := q.Next(ctx, Want{Max: 100, History: 100})
 		cancel()
@@ -231,9 +231,8 @@ func overwrite(path string, rnd *rand.Rand, n int, change func([]byte)) error {
 }
 
 // copyDir copies a directory; zeros become holes.
-func copyDir(t *testing.T, to, from string) {
-	t.Helper()
-	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+func copyDir(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -243,9 +242,6 @@ func copyDir(t *testing.T, to, from string) {
 		}
 		return copyFile(target, path)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func copyFile(to, from string) error {
@@ -290,7 +286,9 @@ func TestDamagedStores(t *testing.T) {
 	base := filepath.Join(t.TempDir(), "base")
 	killedStore(t, base)
 	whole := filepath.Join(t.TempDir(), "whole")
-	copyDir(t, whole, base)
+	if err := copyDir(whole, base); err != nil {
+		t.Fatal(err)
+	}
 	if d := drain(t, whole); d.Err != "" || len(d.IDs) != fillAll-fillDelivered && len(d.IDs) != fillAll || d.Left.Records != 0 {
 		t.Fatalf("undamaged: %d records, %+v", len(d.IDs), d)
 	}
@@ -306,7 +304,9 @@ func TestDamagedStores(t *testing.T) {
 					seed := faultSeed(t)
 					rnd := rand.New(rand.NewPCG(seed, uint64(round)))
 					dir := filepath.Join(t.TempDir(), "queue")
-					copyDir(t, dir, base)
+					if err := copyDir(dir, base); err != nil {
+						t.Fatal(err)
+					}
 					file := filepath.Base(files[len(files)-1])
 					if round > 0 {
 						file = filepath.Base(files[rnd.IntN(len(files))])
