@@ -54,16 +54,12 @@ func (c *ageClock) at() time.Time {
 	return c.base.Add(c.now().Sub(c.start))
 }
 
-// follow takes note of steps of the wall clock. It returns by how much it was
-// stepped since the last call, or 0.
-func (c *ageClock) follow() time.Duration {
+// follow takes note of a step of the wall clock.
+func (c *ageClock) follow() {
 	offset := c.at().Sub(c.now().Round(0))
-	step := time.Duration(c.offset.Load()) - offset
-	if step.Abs() <= stepTolerance {
-		return 0
+	if (offset - time.Duration(c.offset.Load())).Abs() > stepTolerance {
+		c.offset.Store(int64(offset))
 	}
-	c.offset.Store(int64(offset))
-	return step
 }
 
 // from is a wall clock's time on the age clock, and wall is the opposite: of
@@ -72,13 +68,11 @@ func (c *ageClock) follow() time.Duration {
 func (c *ageClock) from(wall time.Time) time.Time { return shift(wall, time.Duration(c.offset.Load())) }
 func (c *ageClock) wall(age time.Time) time.Time  { return shift(age, -time.Duration(c.offset.Load())) }
 
-// due is a wall clock's time that was computed just now, though the clock may
-// have been stepped a moment before that.
+// due is from for a time that was computed just now: the wall clock may have
+// been stepped a moment before that.
 func (c *ageClock) due(wall time.Time) time.Time {
-	if wall.IsZero() {
-		return wall
-	}
-	return c.at().Add(wall.Sub(c.now().Round(0)))
+	c.follow()
+	return c.from(wall)
 }
 
 func shift(t time.Time, by time.Duration) time.Time {
@@ -102,7 +96,8 @@ func (c *ageClock) entryWall(e Entry) Entry {
 
 // keepClock stores the age clock after a step, and from time to time.
 func (q *Queue) keepClock() {
-	step := q.age.follow()
+	q.age.follow()
+	step := time.Duration(int64(q.Note(clockOffsetKey)) - q.age.offset.Load())
 	if step != 0 {
 		q.opt.Logger.Warn("the clock was set; ages are measured on", "step_s", step.Seconds())
 	}

@@ -152,6 +152,7 @@ func (q *Queue) giveUp(batch []pending, settled []settlement, err error) {
 	q.failing = err
 	for _, p := range batch {
 		q.account(p.entry.Route, -p.entry.bytes(), -1)
+		p.entry.stream.waiting--
 		if p.dead != nil {
 			q.dead[p.dead.ID] = *p.dead
 		}
@@ -352,6 +353,7 @@ func (q *Queue) apply(ch change, settled []settlement) {
 	}
 	q.leavesStored += uint64(len(settled))
 	for _, e := range ch.added {
+		e.stream.waiting--
 		if e.Seq < e.stream.last { // salvaged, in its old place; the reader is before it
 			continue
 		}

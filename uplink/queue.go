@@ -263,6 +263,7 @@ func (q *Queue) push(p pending) {
 	q.pending = append(q.pending, p)
 	q.pendingBytes += size
 	q.account(p.entry.Route, size, 1)
+	p.entry.stream.waiting++
 	signal(q.wake)
 }
 
@@ -291,7 +292,7 @@ func (q *Queue) streamByID(id streamID, route string) *stream {
 	if !ok {
 		s = &stream{id: id, route: route, last: q.notes[baseKey], tailFrom: q.notes[baseKey]}
 		q.streams[id] = s
-		q.order = append(q.order, s)
+		q.order = append(slices.Clone(q.order), s) // byLane has handed out the former one
 		slices.SortStableFunc(q.order, func(a, b *stream) int { return int(b.id.lane) - int(a.id.lane) })
 	}
 	return s

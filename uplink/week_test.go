@@ -190,7 +190,9 @@ func (w *week) bounds(r *weekRoute) (least, most int) {
 	case r.name == "low": // the next to give way when the lowest has nothing left
 		return 1, n - 1
 	}
-	return 0, weekRecords/spareShare + 1 // the lowest: what came since it last had to give way
+	// The lowest: what came since it last had to give way, while other routes
+	// shrank to the least that they keep and grew again.
+	return 0, weekRecords/spareShare + 100
 }
 
 // kept is what is left of a route, in the order of acceptance.
