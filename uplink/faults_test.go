@@ -422,7 +422,7 @@ func readOnlyStore(t *testing.T, dir string) {
 	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	_, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
 	if err == nil || !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), "mount its file system writable") {
 		t.Fatalf("read-only: got %v", err)
 	}
