@@ -52,10 +52,10 @@ func (t *tries) failed(lasted time.Duration, random float64) time.Duration {
 }
 
 // retry calls attempt until ctx ends, waiting in between. An attempt that
-// lasted Stable starts the waits over. One that was paused by hand is followed
-// by the next without a wait, and so is one whose connection was tuned: the
-// channel that comes with the back-off is closed, which also ends a wait.
-// waiting is told each wait.
+// lasted Stable starts the waits over, unless it never connected. One that was
+// paused by hand is followed by the next without a wait, and so is one whose
+// connection was tuned: the channel that comes with the back-off is closed,
+// which also ends a wait. waiting is told each wait.
 func retry(ctx context.Context, current func() (Backoff, <-chan struct{}), attempt func(context.Context) error, waiting func(time.Duration, error)) {
 	var t tries
 	for ctx.Err() == nil {
@@ -69,8 +69,12 @@ func retry(ctx context.Context, current func() (Backoff, <-chan struct{}), attem
 			t.failures = 0
 			continue
 		}
+		lasted := time.Since(began)
+		if errors.Is(err, ErrCentre) {
+			lasted = 0 // it only took long to fail
+		}
 		t.backoff, _ = current()
-		d := t.failed(time.Since(began), rand.Float64())
+		d := t.failed(lasted, rand.Float64())
 		waiting(d, err)
 		_ = unlessTuned(ctx, changed, func(ctx context.Context) error { // why it ends is looked at above
 			sleep(ctx, d)

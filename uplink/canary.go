@@ -35,20 +35,33 @@ type canary struct {
 	proven bool // one came back, in the life of the process
 	back   time.Time
 	trip   time.Duration
+	sent   string    // the newest canary's payload
+	sentAt time.Time // which the wall clock's steps do not change
 }
 
 func canaryPayload(t time.Time) []byte { return strconv.AppendInt(nil, t.UnixNano(), 10) }
 
 // received takes a canary that came back.
 func (c *canary) received(payload []byte) {
-	sent, err := strconv.ParseInt(string(payload), 10, 64)
-	if err != nil {
+	if _, err := strconv.ParseInt(string(payload), 10, 64); err != nil {
 		return // somebody else's message on our topic proves nothing
 	}
-	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.proven, c.back, c.trip = true, now, max(0, now.Sub(time.Unix(0, sent)))
+	c.proven, c.back = true, time.Now()
+	if string(payload) == c.sent {
+		c.trip = time.Since(c.sentAt)
+	}
+}
+
+// next is a new canary's payload.
+func (c *canary) next() []byte {
+	now := time.Now()
+	payload := canaryPayload(now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent, c.sentAt = string(payload), now
+	return payload
 }
 
 // state is whether the path is proven, when the last canary came back and how
@@ -61,8 +74,8 @@ func (c *canary) state() (proven bool, back time.Time, trip time.Duration) {
 
 // run sends canaries on one connection, and returns errStalled when they stop
 // coming back, or nil when ctx ends. A centre that closes the connection on a
-// canary gets no more of them.
-func (c *canary) run(ctx context.Context, s session) error {
+// canary gets no more of them. One that acknowledges late gets extra time.
+func (c *canary) run(ctx context.Context, s session, extra time.Duration) error {
 	if proven, _, _ := c.state(); c.topic == "" || (!proven && c.fatal >= deadAfter) {
 		<-ctx.Done()
 		return nil
@@ -87,7 +100,7 @@ func (c *canary) run(ctx context.Context, s session) error {
 		case <-subscribed:
 			var err error
 			tried = true
-			if sent, err = s.publish(ctx, Message{Topic: c.topic, QoS: 1, Payload: canaryPayload(time.Now())}); err != nil {
+			if sent, err = s.publish(ctx, Message{Topic: c.topic, QoS: 1, Payload: c.next()}); err != nil {
 				return nil // the connection is over, and the collector says so
 			}
 		case <-ctx.Done():
@@ -102,8 +115,8 @@ func (c *canary) run(ctx context.Context, s session) error {
 		if back.Before(began) {
 			back = began
 		}
-		if proven && time.Since(back) > c.timeout {
-			return fmt.Errorf("%w for %v", errStalled, c.timeout)
+		if proven && time.Since(back) > c.timeout+extra {
+			return fmt.Errorf("%w for %v", errStalled, c.timeout+extra)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/sys/unix"
 )
 
 // Bounds of one transaction, well below Badger's own.
@@ -65,7 +66,8 @@ func (q *Queue) takeBatch() ([]pending, []settlement) {
 	s := min(len(q.settled), maxBatchSettled)
 	settled := slices.Clone(q.settled[:s])
 	q.settled = slices.Delete(q.settled, 0, s)
-	if n+s > 0 {
+	q.writing = n+s > 0
+	if q.writing {
 		q.openRoom()
 	}
 	return batch, settled
@@ -93,8 +95,11 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 		return q.write(batch[b:], settled[s:])
 	}
 	if err != nil {
+		err = q.breakOn(err)
 		q.committing.Unlock()
-		q.opt.Logger.Error("queue commit failed", "records", len(batch), "settled", len(settled), "error", err)
+		if !errors.Is(err, ErrBroken) { // which is told once
+			q.opt.Logger.Error("queue commit failed", "records", len(batch), "settled", len(settled), "error", err)
+		}
 		q.giveUp(batch, settled, err)
 		return err
 	}
@@ -104,6 +109,31 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 	tell(batch, nil)
 	signal(q.ready)
 	return nil
+}
+
+// ErrBroken says that the disk failed under the store. What it holds is known
+// only when it is opened anew: after a failed sync the system takes pages for
+// written that are not, so that a later sync that succeeds proves nothing.
+var ErrBroken = errors.New("the disk failed under the queue; it needs a restart")
+
+func (q *Queue) isBroken() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.broken
+}
+
+// breakOn makes the failure of a disk final.
+func (q *Queue) breakOn(err error) error {
+	if !errors.Is(err, unix.EIO) && !errors.Is(err, unix.EROFS) {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.broken == nil {
+		q.broken = fmt.Errorf("%w: %w", ErrBroken, err)
+		q.opt.Logger.Error("queue", "error", q.broken)
+	}
+	return q.broken
 }
 
 // tell gives producers their answer.
@@ -122,6 +152,7 @@ func (q *Queue) giveUp(batch []pending, settled []settlement, err error) {
 	q.failing = err
 	for _, p := range batch {
 		q.account(p.entry.Route, -p.entry.bytes(), -1)
+		p.entry.stream.waiting--
 		if p.dead != nil {
 			q.dead[p.dead.ID] = *p.dead
 		}
@@ -154,6 +185,9 @@ type change struct {
 // commit writes records, deletions, watermarks, notes and the ledger in one
 // transaction and returns, synced, the state that follows it.
 func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
+	if err := q.isBroken(); err != nil {
+		return change{}, err
+	}
 	ch := q.plan(batch, settled)
 	txn := q.db.NewTransaction(true)
 	defer txn.Discard()
@@ -319,6 +353,7 @@ func (q *Queue) apply(ch change, settled []settlement) {
 	}
 	q.leavesStored += uint64(len(settled))
 	for _, e := range ch.added {
+		e.stream.waiting--
 		if e.Seq < e.stream.last { // salvaged, in its old place; the reader is before it
 			continue
 		}

@@ -42,7 +42,19 @@ func newBufferedConn(c net.Conn) *bufferedConn {
 	return b
 }
 
-func (b *bufferedConn) Read(p []byte) (int, error) { return b.in.Read(p) }
+// Read tells the writer's error rather than that of the closed connection,
+// which paho takes for a close of its own and keeps to itself.
+func (b *bufferedConn) Read(p []byte) (int, error) {
+	n, err := b.in.Read(p)
+	if err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.err != nil {
+			err = b.err
+		}
+	}
+	return n, err
+}
 
 // SetWriteDeadline does nothing: the writer sets its own, and one for each
 // packet would say nothing of a buffered one.

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -78,5 +79,21 @@ func TestBufferedConnIsBoundedAndClosesUnderAWriter(t *testing.T) {
 	case <-ended:
 	case <-time.After(10 * time.Second):
 		t.Error("Close leaves a writer behind")
+	}
+}
+
+// TestBufferedConnTellsItsReaderWhyItIsOver has a peer whose reset is seen by
+// a write first.
+func TestBufferedConnTellsItsReaderWhyItIsOver(t *testing.T) {
+	near, far := net.Pipe()
+	b := newBufferedConn(near)
+	reset := errors.New("connection reset by peer")
+	go b.fail(reset)
+	if _, err := b.Read(make([]byte, 1)); !errors.Is(err, reset) {
+		t.Errorf("got %v, expected the writer's error", err)
+	}
+	far.Close()
+	if err := b.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -69,7 +69,7 @@ func (d DeadLetter) Message() (Message, error) {
 func (q *Queue) Kill(e Entry, reason string) {
 	d := &DeadLetter{
 		ID: e.Seq, Route: e.Route, Lane: e.Lane, Topic: e.Topic, Reason: reason, Deaths: e.Deaths + 1,
-		DiedAt: q.opt.Now(), Accepted: e.Accepted, Size: e.bytes(), record: encodeRecord(e),
+		DiedAt: q.opt.Now(), Accepted: q.age.wall(e.Accepted), Size: e.bytes(), record: encodeRecord(e),
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -130,7 +130,7 @@ func (q *Queue) revive(d DeadLetter, m Message, done func(error)) error {
 	}
 	delete(q.dead, d.ID) // so that it is not retried twice; apply puts it back after an error
 	q.seq++
-	q.push(pending{entry: Entry{Message: m, Seq: q.seq, Accepted: d.Accepted, stream: q.streamOf(m, q.online)}, done: done, dead: &d})
+	q.push(pending{entry: Entry{Message: m, Seq: q.seq, Accepted: q.age.from(d.Accepted), stream: q.streamOf(m, q.online)}, done: done, dead: &d})
 	return nil
 }
 

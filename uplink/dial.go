@@ -84,17 +84,41 @@ func (s session) deliver(ctx context.Context, m Message, timeout time.Duration) 
 	if err != nil {
 		return err
 	}
+	return s.await(ctx, token, timeout)
+}
+
+// roundTrip sees the centre answer: it takes back a subscription that was
+// never made, which no centre forbids.
+func (s session) roundTrip(ctx context.Context, timeout time.Duration) error {
+	token, err := s.handOver(ctx, func() mqtt.Token { return s.client.Unsubscribe("outstation/none") })
+	if err != nil {
+		return err
+	}
+	return s.await(ctx, token, timeout)
+}
+
+// errLate says that the centre did not acknowledge in time.
+var errLate = errors.New("no acknowledgement")
+
+// await waits for a token, for timeout after the connection has nothing left
+// to write.
+func (s session) await(ctx context.Context, token mqtt.Token, timeout time.Duration) error {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	select {
-	case <-token.Done():
-		return token.Error()
-	case <-s.ended:
-		return errLost
-	case <-timer.C:
-		return fmt.Errorf("no PUBACK within %v", timeout)
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		select {
+		case <-token.Done():
+			return token.Error()
+		case <-s.ended:
+			return errLost
+		case <-timer.C:
+			if !s.conn.busy() { // else it may not have left yet; the connection minds a stall
+				return fmt.Errorf("%w within %v", errLate, timeout)
+			}
+			timer.Reset(timeout)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -105,11 +129,16 @@ func (s session) abort() {
 	s.client.Disconnect(0)
 }
 
-// publish hands a message to paho, which can hold it for half a minute after
-// the connection is gone; so it is not waited for longer than ctx.
+// publish hands a message to paho.
 func (s session) publish(ctx context.Context, m Message) (mqtt.Token, error) {
+	return s.handOver(ctx, func() mqtt.Token { return s.client.Publish(m.Topic, m.QoS, m.Retain, m.Payload) })
+}
+
+// handOver calls paho, which can hold a packet for half a minute after the
+// connection is gone; so it is not waited for longer than ctx.
+func (s session) handOver(ctx context.Context, call func() mqtt.Token) (mqtt.Token, error) {
 	handed := make(chan mqtt.Token, 1)
-	go func() { handed <- s.client.Publish(m.Topic, m.QoS, m.Retain, m.Payload) }()
+	go func() { handed <- call() }()
 	select {
 	case token := <-handed:
 		return token, nil
@@ -162,11 +191,12 @@ func (c Centre) connect(ctx context.Context, clientID string, clean bool, will *
 	return session{}, errors.Join(errs...)
 }
 
-// cause is what the network said, without the words that paho puts before it.
+// cause is what the network said, without the words that paho puts before it,
+// and without our port, which is another one each time.
 func cause(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
-		return op
+		return fmt.Errorf("%s: %w", op.Op, op.Err)
 	}
 	return err
 }

@@ -73,7 +73,7 @@ func lineOf(e Entry) exportLine {
 // What the link delivers meanwhile is in it as well.
 func (q *Queue) Export(ctx context.Context, w io.Writer) (records, dead int64, err error) {
 	buffered := bufio.NewWriterSize(w, 64<<10)
-	x := exporter{ctx: ctx, sum: sha256.New()}
+	x := exporter{ctx: ctx, age: &q.age, sum: sha256.New()}
 	x.enc = json.NewEncoder(io.MultiWriter(buffered, x.sum))
 	err = q.db.View(func(txn *badger.Txn) error {
 		if err := x.enc.Encode(exportHead{ExportFormat, uuid.NewString(), q.opt.Now().UTC()}); err != nil {
@@ -100,6 +100,7 @@ func (q *Queue) Export(ctx context.Context, w io.Writer) (records, dead int64, e
 
 type exporter struct {
 	ctx    context.Context
+	age    *ageClock
 	enc    *json.Encoder
 	sum    hash.Hash
 	routes map[uint16]string
@@ -142,7 +143,7 @@ func (x *exporter) stream(txn *badger.Txn, id streamID) error {
 			return fmt.Errorf("%w; outstation queue fsck says more", err)
 		}
 		x.records++
-		return errors.Join(x.ctx.Err(), x.enc.Encode(lineOf(e)))
+		return errors.Join(x.ctx.Err(), x.enc.Encode(lineOf(x.age.entryWall(e))))
 	})
 }
 
@@ -155,7 +156,7 @@ func (x *exporter) deadLetter(_ string, b []byte) error {
 	if err := decodeRecord(&e, d.record); err != nil {
 		return err
 	}
-	line := lineOf(e)
+	line := lineOf(x.age.entryWall(e))
 	line.Dead = &d
 	x.dead++
 	return errors.Join(x.ctx.Err(), x.enc.Encode(line))

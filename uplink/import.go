@@ -82,7 +82,7 @@ func (im *importer) take(ctx context.Context, l exportLine, n uint64) error {
 	if err := failure(ctx, im.failed); err != nil {
 		return err
 	}
-	e := l.entry()
+	e := im.queue.age.entryFrom(l.entry())
 	e.Note = Note{im.key, n}
 	if l.Dead != nil {
 		im.waiting.Wait() // the note says that all before are stored

@@ -38,7 +38,7 @@ func (q *Queue) Streams() ([]StreamInfo, error) {
 			return nil, err
 		}
 		if len(entries) > 0 {
-			info.OldestAt = entries[0].Accepted
+			info.OldestAt = q.age.wall(entries[0].Accepted)
 		}
 		out = append(out, info)
 	}
@@ -61,7 +61,9 @@ func (q *Queue) Peek(route string, after uint64, n int) ([]Entry, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, entries...)
+			for _, e := range entries {
+				out = append(out, q.age.entryWall(e))
+			}
 			if more = m && len(entries) < n; more {
 				pos = entries[len(entries)-1].Seq
 				n -= len(entries)
@@ -105,7 +107,7 @@ func (q *Queue) purgeStream(ctx context.Context, s *stream, before time.Time) (g
 		if err != nil || !ok {
 			return gone, err
 		}
-		if !before.IsZero() && !s.ahead[0].Accepted.Before(before) {
+		if !before.IsZero() && !s.ahead[0].Accepted.Before(q.age.from(before)) {
 			return gone, nil
 		}
 		e := q.issue(s)

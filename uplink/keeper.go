@@ -19,8 +19,12 @@ func (q *Queue) keep(ctx context.Context) {
 		case <-tick.C:
 		case <-q.wakeKeeper:
 		}
+		q.keepClock()
 		for _, s := range q.byLane() {
 			q.expire(s)
+			if err := q.reconcile(s); err != nil {
+				q.opt.Logger.Error("queue cannot be reconciled", "error", err)
+			}
 		}
 		q.evict()
 		q.boundDead()
@@ -33,7 +37,7 @@ func (q *Queue) keep(ctx context.Context) {
 func (q *Queue) expire(s *stream) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
-	now := q.opt.Now()
+	now := q.age.at()
 	for {
 		ok, err := q.head(s)
 		if err != nil {
@@ -57,7 +61,9 @@ func (q *Queue) headExpired(s *stream, now time.Time) bool {
 	return !limit.IsZero() && now.After(limit)
 }
 
-// evict makes room at the bounds of the routes and of the whole.
+// evict makes room at the bounds of the routes and of the whole. No lane gives
+// way while a lower one has records that wait for their commit; whoever needs
+// the room asks again.
 func (q *Queue) evict() {
 	for _, s := range q.byLane() {
 		q.mu.Lock()
@@ -73,12 +79,16 @@ func (q *Queue) evict() {
 		q.mu.Lock()
 		left := excess(q.total, q.opt.MaxBytes, q.opt.MaxRecords)
 		reject := q.policies[streams[i].route].Overflow == Reject
+		waiting := streams[i].waiting > 0
 		q.mu.Unlock()
 		if left == (Tally{}) {
 			return
 		}
-		if !reject {
-			q.evictFrom(streams[i], left)
+		if reject {
+			continue
+		}
+		if left = q.evictFrom(streams[i], left); waiting && left != (Tally{}) {
+			return
 		}
 	}
 }
@@ -101,23 +111,25 @@ func excess(t Tally, maxBytes, maxRecords int64) Tally {
 }
 
 // evictFrom drops the oldest records of a stream, until as many bytes and
-// records are gone as over says or the stream has no more to give.
-func (q *Queue) evictFrom(s *stream, over Tally) {
+// records are gone as over says or the stream has no more to give. It returns
+// what is left of over.
+func (q *Queue) evictFrom(s *stream, over Tally) Tally {
 	q.reading.Lock()
 	defer q.reading.Unlock()
 	for over.Bytes > 0 || over.Records > 0 {
 		ok, err := q.head(s)
 		if err != nil {
 			q.opt.Logger.Error("queue cannot be read", "route", s.route, "error", err)
-			return
+			return over
 		}
 		if !ok {
-			return
+			return over
 		}
 		e := q.issue(s)
-		over.sub(e.bytes())
+		over = Tally{max(0, over.Records-1), max(0, over.Bytes-e.bytes())}
 		q.Settle(e, Evicted)
 	}
+	return over
 }
 
 // evictable reports whether any queued record may be evicted; mu is held.

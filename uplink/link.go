@@ -52,6 +52,7 @@ type Link struct {
 
 	unacked  []Entry // handed out by the queue, not settled; owned by Serve
 	suspects suspects
+	patience patience
 	canary   canary
 
 	mu    sync.Mutex
@@ -223,7 +224,7 @@ func (l *Link) carry(ctx context.Context, s session) error {
 	defer cancel(nil)
 	var singing sync.WaitGroup
 	singing.Go(func() {
-		if err := l.canary.run(ctx, s); err != nil {
+		if err := l.canary.run(ctx, s, l.patience.extra(l.tuning().AckTimeout)); err != nil {
 			cancel(err)
 		}
 	})
@@ -231,10 +232,9 @@ func (l *Link) carry(ctx context.Context, s session) error {
 	err := f.run(ctx, s.lost)
 	cancel(nil)
 	singing.Wait()
-	if !errors.Is(err, context.Canceled) {
-		l.suspects.died(f.inFlight)
-	}
-	return ended(ctx, err)
+	err = ended(ctx, err)
+	l.judge(f, err)
+	return err
 }
 
 // ended is why a connection ended: what ended its context, or else err.
@@ -260,6 +260,9 @@ type flights struct {
 	slots   chan struct{} // one for each publish in flight
 	sent    chan flight   // in order; never full, since slots bounds it
 	head    *flight       // taken from sent by the collector, unsettled
+	moved   time.Time     // when the last one came
+	acked   int           // how many came
+	slowest time.Duration // of them
 
 	boundary uint64        // what was queued before the connection is history
 	history  atomic.Int64  // publishes of history in flight
@@ -267,7 +270,7 @@ type flights struct {
 	backfill backfiller
 
 	mu         sync.Mutex
-	moved      *sync.Cond // publishing or ended changed
+	changed    *sync.Cond // publishing or ended changed
 	inFlight   []Entry    // at the end, sent and not acknowledged
 	unsent     []Entry
 	publishing *Entry // the sender is inside paho with it
@@ -281,7 +284,7 @@ func newFlights(l *Link, s session) *flights {
 		slots: make(chan struct{}, l.opt.Window), sent: make(chan flight, l.opt.Window),
 		unsent: l.unacked, freed: make(chan struct{}, 1), boundary: l.queue.LastSequence(),
 	}
-	f.moved = sync.NewCond(&f.mu)
+	f.changed = sync.NewCond(&f.mu)
 	return f
 }
 
@@ -303,7 +306,7 @@ func (f *flights) halt() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for !f.ended && f.publishing == nil {
-		f.moved.Wait()
+		f.changed.Wait()
 	}
 	f.closed = true
 }
@@ -314,7 +317,7 @@ func (f *flights) send(ctx context.Context) {
 	defer func() {
 		f.mu.Lock()
 		f.ended = true
-		f.moved.Broadcast()
+		f.changed.Broadcast()
 		f.mu.Unlock()
 	}()
 	for ctx.Err() == nil {
@@ -363,7 +366,7 @@ func (f *flights) publish() bool {
 	f.mu.Lock()
 	e := f.unsent[0]
 	f.unsent, f.publishing = f.unsent[1:], &e
-	f.moved.Broadcast()
+	f.changed.Broadcast()
 	f.mu.Unlock()
 	if e.history {
 		f.history.Add(1)
@@ -384,7 +387,7 @@ func (f *flights) publish() bool {
 
 // collect settles publishes in order as their PUBACKs come in.
 func (f *flights) collect(ctx context.Context, lost <-chan error) error {
-	timer := time.NewTimer(f.link.tuning().AckTimeout)
+	timer := time.NewTimer(f.link.ackTimeout())
 	defer timer.Stop()
 	for {
 		if f.head == nil {
@@ -392,26 +395,29 @@ func (f *flights) collect(ctx context.Context, lost <-chan error) error {
 			case next := <-f.sent:
 				f.head = &next
 			case err := <-lost:
-				return fmt.Errorf("connection lost: %w", err)
+				return fmt.Errorf("%w: %w", errLost, cause(err))
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		}
-		timeout := f.link.tuning().AckTimeout
-		timer.Reset(time.Until(f.head.sent.Add(timeout)))
+		since, timeout := f.head.sent, f.link.ackTimeout()
+		if f.moved.After(since) { // a line that is slow, and not silent
+			since = f.moved
+		}
+		timer.Reset(time.Until(since.Add(timeout)))
 		select {
 		case <-f.head.token.Done():
 			if err := f.settleHead(); err != nil {
 				return err
 			}
 		case err := <-lost:
-			return fmt.Errorf("connection lost: %w", err)
+			return fmt.Errorf("%w: %w", errLost, cause(err))
 		case <-timer.C:
 			if f.session.conn.busy() { // it may not have left yet; the connection minds a stall
 				f.head.sent = time.Now()
 				continue
 			}
-			return fmt.Errorf("no PUBACK within %v for seq %d", timeout, f.head.entry.Seq)
+			return fmt.Errorf("%w within %v for seq %d", errLate, timeout, f.head.entry.Seq)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -428,6 +434,8 @@ func (f *flights) settleHead() error {
 		signal(f.freed)
 	}
 	now := time.Now()
+	f.moved, f.acked, f.slowest = now, f.acked+1, max(f.slowest, now.Sub(f.head.sent))
+	f.link.suspects.passed = true
 	f.link.acks.Add(now.Sub(f.head.sent))
 	f.link.rate.add(now)
 	f.head = nil

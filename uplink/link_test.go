@@ -188,6 +188,7 @@ type faultProxy struct {
 
 	mu  sync.Mutex
 	cut func(up []byte) bool // looks at what goes up; true closes the connection
+	at  []time.Time          // when connections were made
 }
 
 func newFaultProxy(t *testing.T, target string) *faultProxy {
@@ -205,6 +206,9 @@ func newFaultProxy(t *testing.T, target string) *faultProxy {
 				return
 			}
 			p.connects.Add(1)
+			p.mu.Lock()
+			p.at = append(p.at, time.Now())
+			p.mu.Unlock()
 			_ = c.(*net.TCPConn).SetReadBuffer(16 << 10) // a slow line has no megabytes of buffer
 			up, err := net.Dial("tcp", target)
 			if err != nil {

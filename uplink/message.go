@@ -54,7 +54,7 @@ func (m Message) sent() int64 { return int64(len(m.Topic) + len(m.Payload)) }
 type Entry struct {
 	Message
 	Seq      uint64    // grows in the order of acceptance, over all lanes
-	Accepted time.Time // when Enqueue was called
+	Accepted time.Time // when Enqueue was called; on the age clock, see ageClock
 
 	stream  *stream // that it is in
 	history bool    // handed out as history

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ type suspects struct {
 	last    time.Time      // last connection that was made
 	proofs  int            // canaries that went through before a suspect, ever
 	failed  int            // those that did not, in a row
+	passed  bool           // a message went through since the last that was found guilty
 }
 
 // died counts a lost connection against everything that was in flight on it.
@@ -54,14 +56,16 @@ func (s *suspects) cleared(e Entry) {
 // returns nil when no suspect is left.
 func (l *Link) probe(ctx context.Context, s session) error {
 	for len(l.unacked) > 0 && l.suspects.suspect(l.unacked[0]) {
-		if err := l.proveLine(ctx, s); err != nil {
-			return err
+		canary, err := l.proveLine(ctx, s)
+		if err != nil {
+			return l.late(err)
 		}
 		e, began := l.unacked[0], time.Now()
 		if err := l.sendAlone(ctx, s, e); err != nil {
-			return l.convict(ctx, e, err)
+			return l.convict(ctx, e, err, canary)
 		}
 		l.suspects.cleared(e)
+		l.suspects.passed = true
 		l.unacked = l.unacked[1:]
 		l.queue.Settle(e, Delivered)
 		l.acks.Add(time.Since(began))
@@ -69,34 +73,39 @@ func (l *Link) probe(ctx context.Context, s session) error {
 	return nil
 }
 
-// proveLine sees a PUBACK for a canary. A centre that has never let one pass
-// may forbid it; then the proof is done without.
-func (l *Link) proveLine(ctx context.Context, s session) error {
+// proveLine sees a PUBACK for a canary, and reports it. A centre that has
+// never let one pass may forbid it; then any answer is enough, but proves less.
+func (l *Link) proveLine(ctx context.Context, s session) (canary bool, err error) {
 	p := &l.suspects
+	timeout := l.ackTimeout()
 	if l.opt.Canary == "" || (p.proofs == 0 && p.failed >= deadAfter) {
-		return nil
+		return false, s.roundTrip(ctx, timeout)
 	}
-	err := s.deliver(ctx, Message{Topic: l.opt.Canary, Payload: canaryPayload(time.Now())}, l.tuning().AckTimeout)
-	if err != nil {
+	if err := s.deliver(ctx, Message{Topic: l.opt.Canary, Payload: l.canary.next()}, timeout); err != nil {
 		p.failed++
-		return err
+		return false, err
 	}
 	p.proofs++
 	p.failed = 0
-	return nil
+	return true, nil
 }
 
 func (l *Link) sendAlone(ctx context.Context, s session, e Entry) error {
 	l.inFlight(1)
 	defer l.inFlight(0)
-	return s.deliver(ctx, e.Message, l.tuning().AckTimeout)
+	return s.deliver(ctx, e.Message, l.ackTimeout())
 }
 
 // convict counts a connection that died with e alone in flight, and moves e
-// to the dead letters when that happened often enough.
-func (l *Link) convict(ctx context.Context, e Entry, err error) error {
+// to the dead letters when that happened often enough. Without a canary's
+// PUBACK the centre may refuse everything, or be slow: then only a connection
+// that it closed counts, and only one message for each that went through.
+func (l *Link) convict(ctx context.Context, e Entry, err error, canary bool) error {
 	if ctx.Err() != nil {
 		return err
+	}
+	if !canary && (!l.suspects.passed || errors.Is(err, errLate)) {
+		return l.late(err)
 	}
 	l.suspects.alone++
 	if l.suspects.alone < deadAfter {
@@ -105,7 +114,7 @@ func (l *Link) convict(ctx context.Context, e Entry, err error) error {
 	l.opt.Logger.Warn("a message is poison to the centre and becomes a dead letter", "route", e.Route, "topic", e.Topic, "seq", e.Seq, "error", err)
 	l.queue.Kill(e, fmt.Sprintf("%d connections died with this message alone in flight: %v", deadAfter, err))
 	l.unacked = l.unacked[1:]
-	l.suspects.strikes, l.suspects.alone = nil, 0
+	l.suspects.strikes, l.suspects.alone, l.suspects.passed = nil, 0, false
 	return err
 }
 

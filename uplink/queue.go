@@ -50,6 +50,9 @@ type Options struct {
 	Policies     map[string]Policy // by route; see SetPolicies
 	Logger       *slog.Logger
 	Now          func() time.Time
+	// mono is the monotonic clock beside Now; nil means Now's own reading.
+	// Tests set it, to step the one and not the other.
+	mono func() time.Duration
 	// fault is asked before a commit; its error is the commit's. Tests set it.
 	fault func() error
 	// Inspect opens the store for a tool: nothing is evicted, expired or
@@ -69,6 +72,7 @@ type Queue struct {
 	opt         Options
 	db          *badger.DB
 	lock        *os.File
+	age         ageClock
 	quarantined string // where a damaged store was moved at Open, or ""
 
 	// committing is held while the store's ledger is written. It is taken
@@ -93,6 +97,7 @@ type Queue struct {
 	salvageError error
 	salvageDone  chan struct{} // closed at the end of the salvage
 	totalsError  error         // why the copy of the totals is not written, or nil
+	writing      bool          // a batch was taken from pending and settled, and is not in the store yet
 	room         chan struct{} // closed and replaced when there may be room
 	streams      map[streamID]*stream
 	order        []*stream         // highest lane first
@@ -106,6 +111,7 @@ type Queue struct {
 	deaths       map[string]uint64     // by route, since the start
 	lowDisk      error                 // why the disk's floor refuses, or nil
 	failing      error                 // the last commit's error, or nil
+	broken       error                 // why nothing can be committed until the store is opened anew, or nil
 	freeDisk     uint64
 
 	wake       chan struct{} // something to commit
@@ -170,6 +176,7 @@ func Open(opt Options) (*Queue, error) {
 	if err != nil {
 		return nil, errors.Join(err, q.db.Close(), lock.Close())
 	}
+	q.age.begin(opt, q.notes)
 	q.start(wrecks)
 	return q, nil
 }
@@ -243,8 +250,8 @@ func (q *Queue) Enqueue(m Message, done func(error)) error {
 	if err := q.admit(m); err != nil {
 		return err
 	}
-	now := q.opt.Now()
-	m.Expiry = q.policies[m.Route].expiry(now, m.Expiry)
+	now := q.age.at()
+	m.Expiry = q.policies[m.Route].expiry(now, q.age.due(m.Expiry))
 	q.seq++
 	e := Entry{Message: m, Seq: q.seq, Accepted: now, stream: q.streamOf(m, q.online)}
 	q.push(pending{entry: e, done: done})
@@ -257,6 +264,7 @@ func (q *Queue) push(p pending) {
 	q.pending = append(q.pending, p)
 	q.pendingBytes += size
 	q.account(p.entry.Route, size, 1)
+	p.entry.stream.waiting++
 	signal(q.wake)
 }
 
@@ -286,7 +294,7 @@ func (q *Queue) streamByID(id streamID, route string) *stream {
 		s = &stream{id: id, route: route, last: q.notes[baseKey], tailFrom: q.notes[baseKey]}
 		q.relate(s)
 		q.streams[id] = s
-		q.order = append(q.order, s)
+		q.order = append(slices.Clone(q.order), s) // byLane has handed out the former one
 		slices.SortStableFunc(q.order, func(a, b *stream) int { return int(b.id.lane) - int(a.id.lane) })
 	}
 	return s
@@ -355,6 +363,8 @@ func (q *Queue) accepting(m Message) error {
 	switch {
 	case q.closed:
 		return ErrClosed
+	case q.broken != nil:
+		return q.broken
 	case q.lowDisk != nil:
 		return q.lowDisk
 	case len(q.pending) >= maxPendingRecords || q.pendingBytes+m.bytes() > maxPendingBytes:
@@ -399,12 +409,26 @@ func (q *Queue) Close() error {
 	}
 	q.stop()
 	q.done.Wait()
-	q.copyTotals()
-	if err := errors.Join(q.db.Close(), q.lock.Close()); err != nil {
-		return fmt.Errorf("close queue: %w", err)
+	if !q.opt.Inspect && q.LastSequence() > 0 && q.isBroken() == nil {
+		q.storeClock()
 	}
-	return nil
+	q.copyTotals()
+	closed := make(chan error, 1)
+	go func() { closed <- errors.Join(q.db.Close(), q.lock.Close()) }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			return fmt.Errorf("close queue: %w", err)
+		}
+		return nil
+	case <-time.After(closeTimeout): // Badger tries for ever to write its memtable
+		return fmt.Errorf("close queue: the disk takes nothing within %v; what was acknowledged is in the write-ahead log", closeTimeout)
+	}
 }
+
+// closeTimeout is how long Close waits for the disk. The lock is kept beyond
+// it, until the process ends.
+const closeTimeout = 30 * time.Second
 
 // signal wakes the one reader of a channel of capacity one.
 func signal(c chan struct{}) {

@@ -44,7 +44,7 @@ func (q *Queue) Next(ctx context.Context, w Want) ([]Entry, error) {
 func (q *Queue) take(w Want) ([]Entry, error) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
-	now := q.opt.Now()
+	now := q.age.at()
 	var out []Entry
 	var size int64
 	if q.isFailing() { // what is delivered now could not be written down

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -73,7 +74,7 @@ func (q *Queue) Stats() QueueStats {
 	q.mu.Lock()
 	s := QueueStats{
 		Queued: q.queued(), Pending: len(q.pending), MaxBytes: q.opt.MaxBytes,
-		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: q.lowDisk, Failing: q.failing,
+		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: cmp.Or(q.broken, q.lowDisk), Failing: q.failing,
 		Quarantined: q.quarantined, Quarantines: len(kept), StoreBytes: lsm + vlog, LastSequence: q.seq,
 	}
 	s.DeadLetters, s.Deaths = len(q.dead), maps.Clone(q.deaths)
@@ -118,8 +119,8 @@ func (q *Queue) oldest() (at [MaxLane + 1]time.Time) {
 			s.before = max(s.before, entries[0].Seq-1)
 			q.mu.Unlock()
 		}
-		if lane := s.id.lane; at[lane].IsZero() || entries[0].Accepted.Before(at[lane]) {
-			at[lane] = entries[0].Accepted
+		if lane := s.id.lane; at[lane].IsZero() || q.age.wall(entries[0].Accepted).Before(at[lane]) {
+			at[lane] = q.age.wall(entries[0].Accepted)
 		}
 	}
 	return at

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -41,7 +42,14 @@ func badgerOptions(dir string, sync bool, log *slog.Logger) badger.Options {
 // it, whose path is returned, and an empty one is opened: nobody visits the
 // appliance to repair it.
 func openStore(dir string, o badger.Options, now time.Time, log *slog.Logger, read func(*badger.DB) error) (db *badger.DB, quarantined string, err error) {
-	db, err = openAndRead(o, read)
+	finished, err := startOpening(dir)
+	if err != nil && !errors.Is(err, errStore) {
+		return nil, "", err
+	}
+	defer func() { err = errors.Join(err, finished()) }()
+	if err == nil {
+		db, err = openAndRead(o, read)
+	}
 	if err == nil {
 		return db, "", nil
 	}
@@ -60,14 +68,51 @@ func openStore(dir string, o badger.Options, now time.Time, log *slog.Logger, re
 }
 
 func openAndRead(o badger.Options, read func(*badger.DB) error) (*badger.DB, error) {
+	if err := preflight(o); err != nil {
+		return nil, err
+	}
 	db, err := openBadger(o)
 	if err != nil {
 		return nil, err
 	}
-	if err := read(db); err != nil {
+	if err := readState(db, read); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
+}
+
+// readState calls read; a fault below a mapped file is an error of it.
+func readState(db *badger.DB, read func(*badger.DB) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errStore, p)
+		}
+	}()
+	return read(db)
+}
+
+// maxOpenings is how often in a row a process may end while it opens the
+// store: then the store is what ends it, and is not opened again.
+const maxOpenings = 10
+
+// startOpening counts that the store is about to be opened; finished forgets
+// it. It returns errStore, and finished too, when former processes ended there
+// too often.
+func startOpening(dir string) (finished func() error, err error) {
+	file := filepath.Join(dir, "opening")
+	b, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	if err := os.WriteFile(file, append(b, '.'), 0o640); err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	finished = func() error { return os.Remove(file) }
+	if len(b) >= maxOpenings {
+		return finished, fmt.Errorf("%w: %d processes in a row ended while they opened it", errStore, len(b))
+	}
+	return finished, nil
 }
 
 // probe looks for a reason outside of the store's content for which it does
@@ -117,6 +162,9 @@ func openBadger(o badger.Options) (db *badger.DB, err error) {
 // lockDir takes an exclusive lock on dir that ends with the process.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o640)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("queue directory %s cannot be written: %w; mount its file system writable and give it to the user that runs this", dir, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("queue lock: %w", err)
 	}

@@ -18,6 +18,7 @@ type stream struct {
 	siblings []*stream // the others of its route
 	last     uint64    // newest committed sequence number
 	pos      uint64    // newest that was read into ahead, or skipped
+	waiting  int       // records that wait for their commit
 
 	// before is a sequence number up to which everything has left, beside the
 	// watermark: what was coalesced does not move that, and a look at the

@@ -1,0 +1,476 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The store's faults are tested in processes of their own: what they find is
+// whether Badger takes the process down.
+const (
+	childMode = "OUTSTATION_TEST_CHILD" // what TestChild does
+	childDir  = "OUTSTATION_TEST_CHILD_DIR"
+)
+
+// child runs TestChild in a process of its own.
+func child(t *testing.T, mode, dir string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), childMode+"="+mode, childDir+"="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// TestChild is not a test: it is what child runs.
+func TestChild(t *testing.T) {
+	switch dir := os.Getenv(childDir); os.Getenv(childMode) {
+	case "fill":
+		fillStore(t, dir)
+		fmt.Println("filled")
+		select {} // until it is killed
+	case "drain":
+		answer, err := json.Marshal(drainStore(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("answer: %s\n", answer)
+	case "read-only":
+		readOnlyStore(t, dir)
+		fmt.Println(readOnlyDone)
+	}
+}
+
+// What fillStore leaves: records, the first of which were delivered, some too
+// large for Badger's tables, and the last ones each in a commit of its own.
+const (
+	fillRecords   = 25_000
+	fillDelivered = 1000
+	fillLarge     = 3
+	fillSingles   = 60
+	fillAll       = fillRecords + fillLarge + fillSingles
+)
+
+func fillStore(t *testing.T, dir string) {
+	q, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := func(i, size int) Message {
+		m := testMessage(5, i)
+		m.Payload = fmt.Appendf(nil, "m%d %s", i, bytes.Repeat([]byte{'x'}, size))
+		return m
+	}
+	for i := range fillRecords - 1 {
+		for q.Enqueue(message(i, 400), nil) != nil {
+			<-q.Room()
+		}
+	}
+	store(t, q, message(fillRecords-1, 400))
+	for _, e := range next(t, q, fillDelivered) { // at once, since all are committed
+		q.Settle(e, Delivered)
+	}
+	for i := range fillLarge {
+		store(t, q, message(fillRecords+i, 1_100_000))
+	}
+	for i := range fillSingles {
+		store(t, q, message(fillRecords+fillLarge+i, 100))
+	}
+}
+
+// drained is what was found in a store.
+type drained struct {
+	Err         string
+	Quarantined string
+	IDs         []int
+	Left        Tally // that is counted as queued and was not handed out
+	Account     Account
+	Stored      bool // a new message could be stored
+}
+
+// drainStore opens a store and takes everything out of it.
+func drainStore(dir string) (d drained) {
+	q, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		d.Err = err.Error()
+		return d
+	}
+	defer q.Close()
+	d.Quarantined = q.Stats().Quarantined
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := q.AwaitSalvage(ctx); err != nil {
+		d.Err = err.Error()
+		return d
+	}
+	for deadline := time.Now().Add(30 * time.Second); q.Depth() != (Tally{}) && time.Now().Before(deadline); {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		entries, err := q.Next(ctx, Want{Max: 100, History: 100})
+		cancel()
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			d.Err = err.Error()
+		}
+		for _, e := range entries {
+			var id int
+			if _, err := fmt.Sscanf(string(e.Payload), "m%d", &id); err != nil {
+				id = -1
+			}
+			d.IDs = append(d.IDs, id)
+			q.Settle(e, Delivered)
+		}
+	}
+	d.Left, d.Account = q.Depth(), q.Ledger()["r5"]
+	stored := make(chan error, 1)
+	if q.Enqueue(testMessage(4, 0), func(err error) { stored <- err }) == nil {
+		d.Stored = <-stored == nil
+	}
+	return d
+}
+
+// killedStore makes the directory of a queue whose process was killed.
+func killedStore(t *testing.T, dir string) {
+	t.Helper()
+	cmd := child(t, "fill", dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read := make([]byte, 64)
+	if n, err := io.ReadAtLeast(out, read, len("filled")); err != nil || !strings.HasPrefix(string(read[:n]), "filled") {
+		t.Fatalf("filling the store: %q (%v)", read[:n], err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+}
+
+// drain opens a store in another process.
+func drainInProcess(t *testing.T, dir string) drained {
+	t.Helper()
+	out, err := child(t, "drain", dir).CombinedOutput()
+	_, answer, found := bytes.Cut(out, []byte("answer: "))
+	if err != nil || !found {
+		t.Fatalf("the process ended with %v: %.3000s", err, out)
+	}
+	var d drained
+	if err := json.NewDecoder(bytes.NewReader(answer)).Decode(&d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// damage is a way to spoil a file.
+type damage struct {
+	name string
+	cuts bool // what is gone is gone
+	do   func(path string, rnd *rand.Rand) error
+}
+
+var damages = []damage{
+	{"truncated", true, func(path string, rnd *rand.Rand) error {
+		size, err := used(path)
+		if err != nil {
+			return err
+		}
+		return os.Truncate(path, rnd.Int64N(size))
+	}},
+	{"flipped", false, func(path string, rnd *rand.Rand) error {
+		return overwrite(path, rnd, 1, func(b []byte) { b[0] ^= 0x10 })
+	}},
+	{"zeroed page", false, func(path string, rnd *rand.Rand) error {
+		return overwrite(path, rnd, 4096, func(b []byte) { clear(b) })
+	}},
+	{"deleted", true, func(path string, _ *rand.Rand) error { return os.Remove(path) }},
+	{"emptied", true, func(path string, _ *rand.Rand) error { return os.Truncate(path, 0) }},
+}
+
+// used is the size of a file without the zeros at its end.
+func used(path string) (int64, error) {
+	b, err := os.ReadFile(path)
+	return max(1, int64(len(bytes.TrimRight(b, "\x00")))), err
+}
+
+func overwrite(path string, rnd *rand.Rand, n int, change func([]byte)) error {
+	size, err := used(path)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	at := rnd.Int64N(size) &^ int64(n-1)
+	b := make([]byte, n)
+	read, err := f.ReadAt(b, at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	change(b[:read])
+	_, err = f.WriteAt(b[:read], at)
+	return err
+}
+
+// copyDir copies a directory; zeros become holes.
+func copyDir(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, strings.TrimPrefix(path, from))
+		if d.IsDir() {
+			return os.MkdirAll(target, 0o750)
+		}
+		return copyFile(target, path)
+	})
+}
+
+func copyFile(to, from string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(int64(len(b))); err != nil {
+		return err
+	}
+	const page = 64 << 10
+	zero := make([]byte, page)
+	for at := 0; at < len(b); at += page {
+		part := b[at:min(at+page, len(b))]
+		if bytes.Equal(part, zero[:len(part)]) {
+			continue
+		}
+		if _, err := f.WriteAt(part, int64(at)); err != nil {
+			return err
+		}
+	}
+	return f.Close()
+}
+
+// faultSeed is another one in each run; it is printed with a failure.
+func faultSeed(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return seed
+}
+
+// TestDamagedStores spoils each kind of file of a store that was killed. The
+// queue has to open, without what is damaged or with the whole set aside, and
+// to account for everything it counted.
+func TestDamagedStores(t *testing.T) {
+	t.Parallel()
+	base := filepath.Join(t.TempDir(), "base")
+	killedStore(t, base)
+	whole := filepath.Join(t.TempDir(), "whole")
+	if err := copyDir(whole, base); err != nil {
+		t.Fatal(err)
+	}
+	if d := drainInProcess(t, whole); d.Err != "" || len(d.IDs) != fillAll-fillDelivered && len(d.IDs) != fillAll || d.Left.Records != 0 {
+		t.Fatalf("undamaged: %d records, %+v", len(d.IDs), d)
+	}
+	for pattern, rounds := range map[string]int{"*.mem": 2, "*.sst": 2, "*.vlog": 1, "MANIFEST": 1, "DISCARD": 1, "KEYREGISTRY": 1} {
+		files, err := filepath.Glob(filepath.Join(base, "store", pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no %s in the store (%v)", pattern, err)
+		}
+		for _, dam := range damages {
+			for round := range rounds {
+				t.Run(fmt.Sprintf("%s %s %d", pattern, dam.name, round), func(t *testing.T) {
+					t.Parallel()
+					seed := faultSeed(t)
+					rnd := rand.New(rand.NewPCG(seed, uint64(round)))
+					dir := filepath.Join(t.TempDir(), "queue")
+					if err := copyDir(dir, base); err != nil {
+						t.Fatal(err)
+					}
+					file := filepath.Base(files[len(files)-1])
+					if round > 0 {
+						file = filepath.Base(files[rnd.IntN(len(files))])
+					}
+					if err := dam.do(filepath.Join(dir, "store", file), rnd); err != nil {
+						t.Fatal(err)
+					}
+					cut := strings.HasSuffix(file, ".mem") && dam.cuts
+					checkDrained(t, file, cut, drainInProcess(t, dir))
+				})
+			}
+		}
+	}
+}
+
+// tornTail is how many commits at the end a damaged write-ahead log may lose:
+// they cannot be told from ones that never were synced.
+const tornTail = 4
+
+func checkDrained(t *testing.T, file string, cut bool, d drained) {
+	t.Helper()
+	if d.Err != "" || !d.Stored {
+		t.Fatalf("%s: the queue does not work: %q, stored %v", file, d.Err, d.Stored)
+	}
+	if !d.Account.Balanced() {
+		t.Errorf("%s: %+v does not balance", file, d.Account)
+	}
+	if d.Left != (Tally{}) {
+		t.Errorf("%s: %+v are counted as queued and never come (%d came)", file, d.Left, len(d.IDs))
+	}
+	if d.Quarantined != "" {
+		if _, err := os.Stat(d.Quarantined); err != nil {
+			t.Errorf("%s: the quarantined store is not kept: %v", file, err)
+		}
+	}
+	if !slices.IsSorted(d.IDs) || slices.Contains(d.IDs, -1) {
+		t.Errorf("%s: out of order: %v", file, d.IDs)
+	}
+	expected := fillAll
+	if len(d.IDs) > 0 {
+		expected -= d.IDs[0]
+	}
+	if cut {
+		return // what is gone cannot come, and no other file says that it was there
+	}
+	missing := expected - len(d.IDs) - int(d.Account.Quarantined.Records)
+	t.Logf("%s: %d came, %d are quarantined, %d are missing", file, len(d.IDs), d.Account.Quarantined.Records, missing)
+	if missing > tornTail {
+		t.Errorf("%s: %d records are lost without a word", file, missing)
+	}
+}
+
+// TestStoreThatEndsProcessesIsSetAside has former processes that ended while
+// they opened the store.
+func TestStoreThatEndsProcessesIsSetAside(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	store(t, q, testMessage(5, 0))
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for expected, ended := range []int{maxOpenings - 1, maxOpenings} {
+		if err := os.WriteFile(filepath.Join(dir, "opening"), make([]byte, ended), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		q = openTestQueue(t, Options{Dir: dir})
+		if got := q.Stats().Quarantines; got != expected {
+			t.Errorf("after %d processes: got %d quarantined stores, expected %d", ended, got, expected)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "opening")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after %d processes: the count is left (%v)", ended, err)
+		}
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestReadOnlyDirectory opens a queue on a file system that is mounted
+// read-only.
+func TestReadOnlyDirectory(t *testing.T) {
+	t.Parallel()
+	cmd := child(t, "read-only", t.TempDir())
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS
+	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || bytes.Contains(out, []byte(noMount)) {
+		t.Skip("hardware: this machine lets nobody mount in a namespace of their own")
+	}
+	if err != nil || !bytes.Contains(out, []byte(readOnlyDone)) {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// readOnlyDone is what the child says at its end, and noMount is what it says
+// where it may not mount.
+const (
+	readOnlyDone = "read-only: done"
+	noMount      = "mount is not permitted"
+)
+
+func readOnlyStore(t *testing.T, dir string) {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=128m"); err != nil {
+		t.Fatalf("%s: %v", noMount, err)
+	}
+	q := openTestQueue(t, Options{Dir: dir})
+	store(t, q, testMessage(5, 0))
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err == nil || !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), "mount its file system writable") {
+		t.Fatalf("read-only: got %v", err)
+	}
+	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	q = openTestQueue(t, Options{Dir: dir})
+	if got := q.Stats(); got.Quarantines != 0 || got.Queued.Records != 1 {
+		t.Errorf("writable again: %+v", got)
+	}
+}
+
+// TestFailedDiskNeedsARestart has one sync that fails, as on a file system
+// that the kernel has made read-only.
+func TestFailedDiskNeedsARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var failures atomic.Int32
+	q := openTestQueue(t, Options{Dir: dir, fault: func() error {
+		if failures.Add(-1) == 0 {
+			return fmt.Errorf("commit: %w", syscall.EROFS)
+		}
+		return nil
+	}})
+	store(t, q, testMessage(5, 0))
+	e := next(t, q, 1)[0]
+	failures.Store(1)
+	told := make(chan error, 1)
+	if err := q.Enqueue(testMessage(5, 1), func(err error) { told <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; !errors.Is(err, ErrBroken) || !errors.Is(err, syscall.EROFS) {
+		t.Errorf("the producer was told %v", err)
+	}
+	if err := q.Enqueue(testMessage(5, 2), nil); !errors.Is(err, ErrBroken) {
+		t.Errorf("afterwards: got %v, expected ErrBroken", err)
+	}
+	q.Settle(e, Delivered)
+	if s := q.Stats(); !errors.Is(s.Failing, ErrBroken) || !errors.Is(s.Refusing, ErrBroken) {
+		t.Errorf("stats: failing %v, refusing %v", s.Failing, s.Refusing)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = openTestQueue(t, Options{Dir: dir})
+	expectList(t, payloads(t, q, 1), "m0")
+	if got := q.Depth().Records; got != 1 {
+		t.Errorf("%d are queued after the restart, expected the one that was acknowledged", got)
+	}
+	store(t, q, testMessage(5, 3))
+}
