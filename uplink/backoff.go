@@ -53,7 +53,8 @@ func (t *tries) failed(lasted time.Duration, random float64) time.Duration {
 
 // retry calls attempt until ctx ends, waiting in between. An attempt that
 // lasted b.Stable starts the waits over, and one that was paused by hand is
-// followed by the next without a wait. waiting is told each wait.
+// followed by the next without a wait; one that is made anew waits b.Floor.
+// waiting is told each wait.
 func (b Backoff) retry(ctx context.Context, attempt func(context.Context) error, waiting func(time.Duration, error)) {
 	t := tries{backoff: b}
 	for ctx.Err() == nil {
@@ -67,6 +68,9 @@ func (b Backoff) retry(ctx context.Context, attempt func(context.Context) error,
 			continue
 		}
 		d := t.failed(time.Since(began), rand.Float64())
+		if errors.Is(err, errRenew) {
+			d = b.Floor // the centre is well, and looks at it are not in step
+		}
 		waiting(d, err)
 		sleep(ctx, d)
 	}

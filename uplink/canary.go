@@ -39,16 +39,21 @@ type canary struct {
 
 func canaryPayload(t time.Time) []byte { return strconv.AppendInt(nil, t.UnixNano(), 10) }
 
-// received takes a canary that came back.
-func (c *canary) received(payload []byte) {
+// received takes what came down on the canaries' topic; false means that it
+// is not for the canary.
+func (c *canary) received(topic string, payload []byte) bool {
+	if c.topic == "" || topic != c.topic {
+		return false
+	}
 	sent, err := strconv.ParseInt(string(payload), 10, 64)
 	if err != nil {
-		return // somebody else's message on our topic proves nothing
+		return true // somebody else's message on our topic proves nothing
 	}
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.proven, c.back, c.trip = true, now, max(0, now.Sub(time.Unix(0, sent)))
+	return true
 }
 
 // state is whether the path is proven, when the last canary came back and how
@@ -74,11 +79,15 @@ func (c *canary) run(ctx context.Context, s session) error {
 			c.fatal = 0
 		}
 	}()
-	subscribed := make(chan struct{}) // paho can hold a subscription as it holds a publish
-	go func() {
-		s.client.Subscribe(c.topic, 0, func(_ mqtt.Client, m mqtt.Message) { c.received(m.Payload()) }).Wait()
-		close(subscribed) // refused or not, whether canaries come back is what counts
-	}()
+	subscribed := make(chan struct{})
+	var subscribing sync.WaitGroup
+	defer subscribing.Wait() // it ends with ctx or the connection
+	subscribing.Go(func() {
+		err := s.subscribe(ctx, c.topic, 0, c.timeout)
+		if ctx.Err() == nil || errors.Is(err, errLost) {
+			close(subscribed) // refused or not, whether canaries come back is what counts
+		}
+	})
 	tick := time.NewTicker(c.every)
 	defer tick.Stop()
 	began := time.Now()

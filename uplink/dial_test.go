@@ -131,14 +131,14 @@ func TestConnectWithTLSUserAndClientCertificate(t *testing.T) {
 		"no password file": {func(c *Centre) { c.PasswordFile = "/nonexistent" }, "password_file"},
 		"no CA file":       {func(c *Centre) { c.CAFile = "/nonexistent" }, "ca_file"},
 		"CA without PEM":   {func(c *Centre) { c.CAFile = password }, "found none"},
-		"no key":           {func(c *Centre) { c.KeyFile = "/nonexistent" }, "cert_file and key_file"},
+		"no key":           {func(c *Centre) { c.KeyFile = "/nonexistent" }, "key_file"},
 		"plain TCP":        {func(c *Centre) { c.Brokers[0] = "tcp://" + s.Address() }, "centre tcp://"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			centre := good
 			centre.Brokers = append([]string(nil), good.Brokers...)
 			c.change(&centre)
-			sess, err := centre.connect(context.Background(), "dev", true, nil)
+			sess, err := centre.connect(context.Background(), dial{clientID: "dev", clean: true})
 			if err == nil {
 				sess.client.Disconnect(10)
 			}
@@ -167,7 +167,7 @@ func TestConnectOverWebSocket(t *testing.T) {
 	centre := Centre{Brokers: []string{"ws://" + ln.Address() + "/mqtt"}, KeepAlive: DefaultKeepAlive, ConnectTimeout: 5 * time.Second}
 	var sess session
 	eventually(t, "the listener", func() bool {
-		sess, err = centre.connect(context.Background(), "dev", true, nil)
+		sess, err = centre.connect(context.Background(), dial{clientID: "dev", clean: true})
 		return err == nil
 	})
 	tok := sess.client.Publish("t", 1, false, "x")

@@ -38,11 +38,15 @@ type LinkOptions struct {
 	CanaryTimeout  time.Duration
 	ProbeGap       time.Duration // between connections that isolate a poison message
 	Pauser         *Pauser       // shared with the presences; nil means one of its own
-	Logger         *slog.Logger
+	// Down says what comes down from the centre, and Deliver hands it to the
+	// local broker; where either is nil, nothing comes down.
+	Down    *DownRouter
+	Deliver Deliver
+	Logger  *slog.Logger
 }
 
 // Link carries records from the queue to the centre over one connection at a
-// time. A record is settled only on the PUBACK of the connection generation
+// time, and what the centre sends to the local broker. A record is settled only on the PUBACK of the connection generation
 // that sent it; what a lost connection leaves unacknowledged goes out first
 // on the next one, in order.
 type Link struct {
@@ -52,6 +56,7 @@ type Link struct {
 	unacked  []Entry // handed out by the queue, not settled; owned by Serve
 	suspects suspects
 	canary   canary
+	down     *downlink
 
 	mu    sync.Mutex
 	stats LinkStats
@@ -87,6 +92,16 @@ type LinkStats struct {
 	PubackP99     time.Duration
 	PubackTimes   Histogram     // from PUBLISH to PUBACK, since the start
 	Backoff       time.Duration // the wait that was drawn before NextAttempt; 0 while there is none
+	Down          DownStats
+	// CertExpires is when the client certificate in use expires; zero without
+	// one.
+	CertExpires time.Time
+	// FilesError is why the files with the credentials, as they are on disk
+	// now, cannot take the place of those in use; empty while they can.
+	FilesError string
+	// PreferredError is why the link stays with a broker that is not the
+	// first; empty on the first, and before the others were tried.
+	PreferredError string
 }
 
 // NewLink makes a link; it does no I/O.
@@ -110,10 +125,12 @@ func NewLink(q *Queue, opt LinkOptions) *Link {
 		opt.ProbeGap = DefaultProbeGap
 	}
 	opt.Centre, opt.Backoff, opt.Logger = linkDefaults(opt.Centre, opt.Backoff, opt.Logger)
-	return &Link{
+	l := &Link{
 		opt: opt, queue: q, canary: canary{topic: opt.Canary, every: opt.CanaryEvery, timeout: opt.CanaryTimeout},
 		stats: LinkStats{State: LinkConnecting, Since: time.Now(), Window: opt.Window},
 	}
+	l.down = newDownlink(opt.Down, opt.Deliver, l.canary.received)
+	return l
 }
 
 func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog.Logger) {
@@ -122,6 +139,9 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 	}
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = DefaultConnectTimeout
+	}
+	if c.CheckFiles == 0 {
+		c.CheckFiles = DefaultCheckFiles
 	}
 	if b == (Backoff{}) {
 		b = DefaultBackoff
@@ -134,7 +154,18 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 
 // Serve keeps the link up until ctx ends.
 func (l *Link) Serve(ctx context.Context) {
+	var delivering sync.WaitGroup
+	defer delivering.Wait()
+	delivering.Go(func() { l.down.serve(ctx) })
 	l.opt.Backoff.retry(ctx, l.attempt, func(wait time.Duration, err error) {
+		if errors.Is(err, errRenew) {
+			l.opt.Logger.Info("link to the centre changes over", "reason", err)
+			l.set(func(s *LinkStats) {
+				s.State, s.Reason, s.InFlight, s.NextAttempt = LinkConnecting, err.Error(), 0, time.Now().Add(wait)
+				s.Backoff = wait
+			})
+			return
+		}
 		level := slog.LevelDebug // a long outage is one line, not one for each attempt
 		if l.Stats().Reason != err.Error() {
 			level = slog.LevelWarn
@@ -164,6 +195,7 @@ func (l *Link) Stats() LinkStats {
 	}
 	s.DeliveredPerS = l.rate.perSecond(time.Now())
 	s.Proven, s.CanaryAt, s.CanaryTrip = l.canary.state()
+	s.Down = l.down.snapshot()
 	return s
 }
 
@@ -195,7 +227,9 @@ func (l *Link) attempt(ctx context.Context) error {
 func (l *Link) generation(ctx context.Context) error {
 	sleep(ctx, l.probeWait())
 	l.suspects.last = time.Now()
-	s, err := l.opt.Centre.connect(ctx, l.opt.ClientID, false, nil)
+	take, behind := l.down.open(time.Now())
+	s, err := l.opt.Centre.connect(ctx, dial{clientID: l.opt.ClientID, take: take})
+	l.set(func(st *LinkStats) { st.CertExpires, st.FilesError, st.PreferredError = s.files.expires, "", "" })
 	if err != nil {
 		return err
 	}
@@ -205,10 +239,43 @@ func (l *Link) generation(ctx context.Context) error {
 		st.State, st.Broker, st.Reason, st.NextAttempt = LinkConnected, s.broker, "", time.Time{}
 		st.Generation++
 	})
+	ctx, cancel := context.WithCancelCause(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer cancel(nil)
+	beside.Go(func() { l.down.listen(ctx, s, l.opt.AckTimeout) })
+	beside.Go(func() {
+		if err := l.renewal(s).watch(ctx); err != nil {
+			cancel(err)
+		}
+	})
+	beside.Go(func() {
+		select {
+		case <-behind:
+			cancel(fmt.Errorf("%w: more came down at once than there was room for", errRenew))
+		case <-ctx.Done():
+		}
+	})
 	if err := l.probe(ctx, s); err != nil {
 		return ended(ctx, err)
 	}
 	return ended(ctx, l.carry(ctx, s))
+}
+
+func (l *Link) renewal(s session) renewal {
+	return renewal{
+		centre: l.opt.Centre, session: s, probe: probeClient(l.opt.ClientID),
+		filesTold: func(err error) { l.set(func(st *LinkStats) { st.FilesError = text(err) }) },
+		probeTold: func(err error) { l.set(func(st *LinkStats) { st.PreferredError = text(err) }) },
+	}
+}
+
+// text is err in words, or nothing.
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // carry moves records over one connection until it ends.
@@ -364,6 +431,7 @@ func (f *flights) publish() bool {
 		f.history.Add(1)
 	}
 
+	f.link.down.sending(e.Message)
 	token := f.session.client.Publish(e.Topic, e.QoS, e.Retain, e.Payload)
 
 	f.mu.Lock()

@@ -1,0 +1,83 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// errRenew ends a good connection in order, to make a better one.
+var errRenew = errors.New("the connection is made anew")
+
+// renewal watches for reasons to make a good connection anew: the files that
+// it was made with changed, or a preferred broker is back.
+type renewal struct {
+	centre  Centre
+	session session
+	probe   string // client id of the connections that try preferred brokers
+
+	// told is called after every look with what stands against it, or nil.
+	filesTold, probeTold func(error)
+}
+
+// watch returns why the connection is to be made anew, as an errRenew, or nil
+// when ctx ends.
+func (r renewal) watch(ctx context.Context) error {
+	var files, back <-chan time.Time
+	if r.centre.hasFiles() {
+		tick := time.NewTicker(r.centre.CheckFiles)
+		defer tick.Stop()
+		files = tick.C
+	}
+	preferred := r.centre
+	preferred.Brokers = r.centre.Brokers[:max(0, slices.Index(r.centre.Brokers, r.session.broker))]
+	if len(preferred.Brokers) > 0 && r.centre.FailBack > 0 {
+		// A thousand appliances that a broker left at once must not all look
+		// for it at once.
+		tick := time.NewTicker(r.centre.FailBack/2 + rand.N(r.centre.FailBack))
+		defer tick.Stop()
+		back = tick.C
+	}
+	seen := r.session.files.sum
+	for {
+		select {
+		case <-files:
+			now, err := r.centre.readFiles()
+			r.filesTold(err)
+			if err != nil {
+				continue
+			}
+			settled := now.sum == seen // else they may still be written
+			seen = now.sum
+			if !settled || now.sum == r.session.files.sum {
+				continue
+			}
+			return fmt.Errorf("%w: the files with the credentials changed", errRenew)
+		case <-back:
+			broker, err := preferred.try(ctx, r.probe)
+			r.probeTold(err)
+			if err == nil {
+				return fmt.Errorf("%w: %s is back", errRenew, broker)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// try makes a connection and ends it at once.
+func (c Centre) try(ctx context.Context, clientID string) (broker string, err error) {
+	s, err := c.connect(ctx, dial{clientID: clientID, clean: true})
+	if err != nil {
+		return "", err
+	}
+	s.client.Disconnect(250)
+	return s.broker, nil
+}
+
+// probeClient is the client id of the connections that try preferred brokers.
+// A camera id cannot begin with an underscore, so it is no presence's.
+func probeClient(clientID string) string { return clientID + "._probe" }
