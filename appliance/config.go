@@ -99,6 +99,8 @@ type UplinkConfig struct {
 	Queue          QueueConfig    `yaml:"queue"`
 	Routes         []RouteConfig  `yaml:"routes"`
 	Backfill       BackfillConfig `yaml:"backfill"`
+	Down           []DownConfig   `yaml:"down"`
+	FailBack       time.Duration  `yaml:"fail_back"`
 }
 
 // RouteConfig is one route to the centre.
@@ -235,6 +237,7 @@ func defaultConfig() Config {
 			},
 			Routes:   defaultRoutes(),
 			Backfill: BackfillConfig{Share: uplink.DefaultBackfillShare},
+			FailBack: uplink.DefaultFailBack,
 		},
 		Web: WebConfig{Listen: "127.0.0.1:8080"},
 	}
@@ -298,7 +301,7 @@ func (c UplinkConfig) centre() uplink.Centre {
 	return uplink.Centre{
 		Brokers: c.Brokers, Username: c.Username, PasswordFile: c.PasswordFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
-		KeepAlive: c.KeepAlive, ConnectTimeout: c.ConnectTimeout,
+		KeepAlive: c.KeepAlive, ConnectTimeout: c.ConnectTimeout, FailBack: c.FailBack,
 	}
 }
 

@@ -29,10 +29,11 @@ import (
 
 // authority signs certificates for a test.
 type authority struct {
-	t    *testing.T
-	dir  string
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
+	t     *testing.T
+	dir   string
+	key   *ecdsa.PrivateKey
+	cert  *x509.Certificate
+	until time.Time // end of what is signed; zero means in an hour
 }
 
 func newAuthority(t *testing.T, name string) *authority {
@@ -54,6 +55,9 @@ func (a *authority) sign(template *x509.Certificate, name string, parent *x509.C
 	}
 	template.SerialNumber = big.NewInt(time.Now().UnixNano())
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if !a.until.IsZero() {
+		template.NotAfter = a.until
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 	if err != nil {
 		a.t.Fatal(err)
