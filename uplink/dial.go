@@ -11,6 +11,7 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 	"golang.org/x/net/proxy"
 )
 
@@ -253,7 +254,7 @@ func (c Centre) options(files credentials, d dial) *mqtt.ClientOptions {
 		SetCleanSession(d.clean).
 		SetAutoReconnect(false).
 		SetConnectRetry(false).
-		SetStore(mqtt.NewMemoryStore()).
+		SetStore(noStore{}).
 		SetKeepAlive(c.KeepAlive).
 		SetPingTimeout(c.ConnectTimeout).
 		SetConnectTimeout(c.ConnectTimeout).
@@ -269,6 +270,18 @@ func (c Centre) options(files credentials, d dial) *mqtt.ClientOptions {
 	}
 	return opts
 }
+
+// noStore keeps nothing: a client that never reconnects resumes nothing, and
+// what the centre sends must not pile up here until it is acknowledged.
+type noStore struct{}
+
+func (noStore) Open()                             {}
+func (noStore) Put(string, packets.ControlPacket) {}
+func (noStore) Get(string) packets.ControlPacket  { return nil }
+func (noStore) All() []string                     { return nil }
+func (noStore) Del(string)                        {}
+func (noStore) Close()                            {}
+func (noStore) Reset()                            {}
 
 // openConn dials one broker, through the proxy that the environment names.
 func openConn(u *url.URL, opts mqtt.ClientOptions) (net.Conn, error) {

@@ -214,6 +214,7 @@ func (d *downlink) handled(a arrival, done bool, err error) {
 		return
 	}
 	if len(d.waiting) > 0 && d.waiting[0] == a { // else a new connection began
+		d.waiting[0] = arrival{} // let go of its payload
 		d.waiting, d.bytes = d.waiting[1:], d.bytes-a.bytes()
 	}
 	if d.full && len(d.waiting) == 0 && d.behind != nil {
