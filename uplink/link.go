@@ -239,43 +239,12 @@ func (l *Link) generation(ctx context.Context) error {
 		st.State, st.Broker, st.Reason, st.NextAttempt = LinkConnected, s.broker, "", time.Time{}
 		st.Generation++
 	})
-	ctx, cancel := context.WithCancelCause(ctx)
-	var beside sync.WaitGroup
-	defer beside.Wait()
-	defer cancel(nil)
-	beside.Go(func() { l.down.listen(ctx, s, l.opt.AckTimeout) })
-	beside.Go(func() {
-		if err := l.renewal(s).watch(ctx); err != nil {
-			cancel(err)
-		}
-	})
-	beside.Go(func() {
-		select {
-		case <-behind:
-			cancel(fmt.Errorf("%w: more came down at once than there was room for", errRenew))
-		case <-ctx.Done():
-		}
-	})
+	ctx, end := l.beside(ctx, s, behind)
+	defer end()
 	if err := l.probe(ctx, s); err != nil {
 		return ended(ctx, err)
 	}
 	return ended(ctx, l.carry(ctx, s))
-}
-
-func (l *Link) renewal(s session) renewal {
-	return renewal{
-		centre: l.opt.Centre, session: s, probe: probeClient(l.opt.ClientID),
-		filesTold: func(err error) { l.set(func(st *LinkStats) { st.FilesError = text(err) }) },
-		probeTold: func(err error) { l.set(func(st *LinkStats) { st.PreferredError = text(err) }) },
-	}
-}
-
-// text is err in words, or nothing.
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 // carry moves records over one connection until it ends.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -81,3 +82,44 @@ func (c Centre) try(ctx context.Context, clientID string) (broker string, err er
 // probeClient is the client id of the connections that try preferred brokers.
 // A camera id cannot begin with an underscore, so it is no presence's.
 func probeClient(clientID string) string { return clientID + "._probe" }
+
+// beside runs what goes on beside the records while a connection stands: the
+// subscriptions, and the reasons to make it anew. The context ends with such
+// a reason; end ends it all and waits.
+func (l *Link) beside(ctx context.Context, s session, behind <-chan struct{}) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var all sync.WaitGroup
+	all.Go(func() { l.down.listen(ctx, s, l.opt.AckTimeout) })
+	all.Go(func() {
+		if err := l.renewal(s).watch(ctx); err != nil {
+			cancel(err)
+		}
+	})
+	all.Go(func() {
+		select {
+		case <-behind:
+			cancel(fmt.Errorf("%w: more came down at once than there was room for", errRenew))
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		all.Wait()
+	}
+}
+
+func (l *Link) renewal(s session) renewal {
+	return renewal{
+		centre: l.opt.Centre, session: s, probe: probeClient(l.opt.ClientID),
+		filesTold: func(err error) { l.set(func(st *LinkStats) { st.FilesError = text(err) }) },
+		probeTold: func(err error) { l.set(func(st *LinkStats) { st.PreferredError = text(err) }) },
+	}
+}
+
+// text is err in words, or nothing.
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
