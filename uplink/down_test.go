@@ -316,8 +316,13 @@ func TestWhatIsLeftAtTheCentreIsNotOvertaken(t *testing.T) {
 	}
 	take, _ = d.open(time.Now())
 	take(&fakeMessage{topic: "t", payload: []byte("has room"), qos: 1, id: 3})
-	if st := d.snapshot(); st.Waiting != 1 {
+	take(&fakeMessage{topic: "t", payload: []byte("at QoS 0")})
+	if st := d.snapshot(); st.Waiting != 2 {
 		t.Error("a new connection does not begin anew")
+	}
+	d.open(time.Now())
+	if m, _ := d.head(); d.snapshot().Waiting != 1 || m.Qos() != 0 {
+		t.Error("what comes again on the next connection is still waiting from the last")
 	}
 }
 
