@@ -159,11 +159,7 @@ func (l *Link) Serve(ctx context.Context) {
 	delivering.Go(func() { l.down.serve(ctx) })
 	l.opt.Backoff.retry(ctx, l.attempt, func(wait time.Duration, err error) {
 		if errors.Is(err, errRenew) {
-			l.opt.Logger.Info("link to the centre changes over", "reason", err)
-			l.set(func(s *LinkStats) {
-				s.State, s.Reason, s.InFlight, s.NextAttempt = LinkConnecting, err.Error(), 0, time.Now().Add(wait)
-				s.Backoff = wait
-			})
+			l.changesOver(wait, err)
 			return
 		}
 		level := slog.LevelDebug // a long outage is one line, not one for each attempt
@@ -267,14 +263,6 @@ func (l *Link) carry(ctx context.Context, s session) error {
 		l.suspects.died(f.inFlight)
 	}
 	return ended(ctx, err)
-}
-
-// ended is why a connection ended: what ended its context, or else err.
-func ended(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return err
 }
 
 // flight is a publish that waits for its PUBACK.

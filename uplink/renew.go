@@ -123,3 +123,20 @@ func text(err error) string {
 	}
 	return err.Error()
 }
+
+// changesOver says that the next connection follows a good one.
+func (l *Link) changesOver(wait time.Duration, reason error) {
+	l.opt.Logger.Info("link to the centre changes over", "reason", reason)
+	l.set(func(s *LinkStats) {
+		s.State, s.Reason, s.InFlight = LinkConnecting, reason.Error(), 0
+		s.NextAttempt, s.Backoff = time.Now().Add(wait), wait
+	})
+}
+
+// ended is why a connection ended: what ended its context, or else err.
+func ended(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
