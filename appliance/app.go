@@ -38,7 +38,8 @@ type app struct {
 	pauser    uplink.Pauser
 	presences []*uplink.Presence // the appliance's, then one for each camera
 	broker    *broker.Broker
-	pubacks   uplink.Timings // of the broker, to devices
+	pubacks   uplink.Timings                // of the broker, to devices
+	local     atomic.Pointer[broker.Broker] // the same, for the link, once it listens
 	out       *publisher
 	vision    *vision.Pipeline
 	demo      *demoCentre
@@ -143,9 +144,14 @@ func (a *app) openUplink() error {
 	if err != nil {
 		return err
 	}
+	down, err := uplink.NewDownRouter(a.cfg.origin(), up.downRoutes())
+	if err != nil {
+		return err
+	}
 	a.link = uplink.NewLink(a.queue, uplink.LinkOptions{
 		Centre: up.centre(), ClientID: a.cfg.DeviceID, Window: up.Window, AckTimeout: up.AckTimeout,
 		Backoff: up.Backoff.backoff(), Backfill: backfill, Pauser: &a.pauser, Canary: a.cfg.origin().Canary(), MaxPacketBytes: int64(up.MaxPacketBytes), Logger: log,
+		Down: down, Deliver: a.comeDown,
 	})
 	a.background(a.link.Serve)
 	for _, camera := range append([]string{""}, a.cameraIDs()...) {
@@ -188,6 +194,7 @@ func (a *app) openBroker() error {
 	if err := a.broker.Listen(); err != nil {
 		return err
 	}
+	a.local.Store(a.broker)
 	a.onClose(a.broker.Close)
 	a.out = &publisher{broker: a.broker, router: &a.router, queue: a.queue, log: a.log}
 	return nil

@@ -165,6 +165,9 @@ func (c *checker) uplink(cfg Config) {
 	}
 	c.positive("uplink.connect_timeout", up.ConnectTimeout)
 	c.positive("uplink.ack_timeout", up.AckTimeout)
+	if up.FailBack < 0 {
+		c.add("uplink.fail_back", "expected 0s (never) or more, got %v", up.FailBack)
+	}
 	c.backoff(up.Backoff)
 	if up.Queue.MaxBytes < 1<<20 {
 		c.add("uplink.queue.max_bytes", "expected at least 1MiB, got %d bytes", up.Queue.MaxBytes)
@@ -183,6 +186,7 @@ func (c *checker) uplink(cfg Config) {
 		c.add("uplink.dead_letters.attempts", "expected 1 to 100 in each run, got %d", up.DeadLetters.Attempts)
 	}
 	c.routes(cfg)
+	c.down(up)
 }
 
 func (c *checker) backoff(b BackoffConfig) {

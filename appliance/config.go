@@ -100,6 +100,8 @@ type UplinkConfig struct {
 	Routes         []RouteConfig  `yaml:"routes"`
 	Backfill       BackfillConfig `yaml:"backfill"`
 	DeadLetters    RetryConfig    `yaml:"dead_letters"`
+	Down           []DownConfig   `yaml:"down"`
+	FailBack       time.Duration  `yaml:"fail_back"`
 }
 
 // RetryConfig says when dead letters are retried.
@@ -242,6 +244,7 @@ func defaultConfig() Config {
 			},
 			Routes:   defaultRoutes(),
 			Backfill: BackfillConfig{Share: uplink.DefaultBackfillShare},
+			FailBack: uplink.DefaultFailBack,
 
 			DeadLetters: RetryConfig{Retry: uplink.DefaultRetrySchedule, Attempts: uplink.DefaultRetryAttempts},
 		},
@@ -307,7 +310,7 @@ func (c UplinkConfig) centre() uplink.Centre {
 	return uplink.Centre{
 		Brokers: c.Brokers, Username: c.Username, PasswordFile: c.PasswordFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
-		KeepAlive: c.KeepAlive, ConnectTimeout: c.ConnectTimeout,
+		KeepAlive: c.KeepAlive, ConnectTimeout: c.ConnectTimeout, FailBack: c.FailBack,
 	}
 }
 

@@ -42,11 +42,14 @@ func linkCheck(f facts) wire.Check {
 	l := f.link
 	switch {
 	case l.State == uplink.LinkConnected:
-		return check("uplink", wire.Healthy, "connected to "+l.Broker)
+		return connectedCheck(f)
 	case l.State == uplink.LinkPaused:
 		return check("uplink", wire.Impaired, fmt.Sprintf("paused by hand; records kept for the centre: %d", f.queue.Queued.Records))
 	case l.Generation == 0 && f.now.Sub(f.started) < linkGrace:
 		return check("uplink", wire.Impaired, "connecting to the centre for the first time")
+	}
+	if l.State == uplink.LinkConnecting && l.Generation > 0 && l.Reason != "" { // changing over
+		return check("uplink", wire.Impaired, l.Reason)
 	}
 	reason := l.Reason
 	if reason == "" {

@@ -22,6 +22,7 @@ var reloadable = []string{
 	"uplink.brokers", "uplink.username", "uplink.password_file", "uplink.ca_file", "uplink.cert_file", "uplink.key_file",
 	"uplink.keep_alive", "uplink.connect_timeout", "uplink.ack_timeout", "uplink.window", "uplink.max_packet_bytes",
 	"uplink.backoff.", "uplink.queue.", "uplink.routes", "uplink.backfill.", "uplink.dead_letters.",
+	"uplink.down", "uplink.fail_back",
 }
 
 // errRestart says that a configuration cannot be applied without a restart.
@@ -115,6 +116,9 @@ func (a *app) apply(cfg Config) (redial bool, err error) {
 	}
 	schedule, err := uplink.ParseSchedule(up.DeadLetters.Retry)
 	if err != nil {
+		return false, err
+	}
+	if tuning.Down, err = uplink.NewDownRouter(cfg.origin(), up.downRoutes()); err != nil {
 		return false, err
 	}
 	setLevel(a.config.level, cfg.Log)

@@ -251,8 +251,9 @@ type routeCommand struct {
 }
 
 type routeTestCommand struct {
-	Topic  string `arg:"" help:"Topic on the local broker."`
+	Topic  string `arg:"" help:"Topic on the local broker, or with --down at the centre."`
 	Config string `required:"" placeholder:"FILE" help:"Configuration file."`
+	Down   bool   `help:"The topic is one at the centre: say where it goes here."`
 }
 
 // Run prints the route of a topic.
@@ -260,6 +261,9 @@ func (c *routeTestCommand) Run(e *env) error {
 	cfg, err := loadConfig(c.Config, os.Environ())
 	if err != nil {
 		return err
+	}
+	if c.Down {
+		return c.down(cfg, e)
 	}
 	router, err := uplink.NewRouter(cfg.origin(), cfg.Uplink.routes())
 	if err != nil {

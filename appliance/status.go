@@ -171,7 +171,19 @@ func webUplink(l uplink.LinkStats) web.Uplink {
 		InFlight: l.InFlight, Window: l.Window, Reconnects: l.Generation - min(l.Generation, 1), NextAttemptAt: l.NextAttempt,
 		DeliveredPerS: l.DeliveredPerS, PubackP50MS: ms(l.PubackP50), Puback: webHistogram(l.PubackTimes),
 		BackoffS: l.Backoff.Seconds(), Proven: l.Proven, CanaryS: l.CanaryTrip.Seconds(),
+		Down: webDownlink(l.Down), CertExpiresAt: l.CertExpires,
 	}
+}
+
+func webDownlink(d uplink.DownStats) web.Downlink {
+	out := web.Downlink{
+		Received: d.Received, Delivered: d.Delivered, Refused: d.Refused, Echoes: d.Echoes, Dropped: d.Dropped, LastDrop: d.LastDrop,
+		LeftThere: d.LeftThere, Waiting: d.Waiting, Forgotten: d.Forgotten, Error: d.Error,
+	}
+	for _, filter := range slices.Sorted(maps.Keys(d.Denied)) {
+		out.Denied = append(out.Denied, web.Denial{Filter: filter, Reason: d.Denied[filter]})
+	}
+	return out
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -55,7 +55,8 @@ func (t *tries) failed(lasted time.Duration, random float64) time.Duration {
 // lasted Stable starts the waits over, unless it never connected. One that was
 // paused by hand is followed by the next without a wait, and so is one whose
 // connection was tuned: the channel that comes with the back-off is closed,
-// which also ends a wait. waiting is told each wait.
+// which also ends a wait. One that is made anew waits Floor. waiting is told
+// each wait.
 func retry(ctx context.Context, current func() (Backoff, <-chan struct{}), attempt func(context.Context) error, waiting func(time.Duration, error)) {
 	var t tries
 	for ctx.Err() == nil {
@@ -75,6 +76,9 @@ func retry(ctx context.Context, current func() (Backoff, <-chan struct{}), attem
 		}
 		t.backoff, _ = current()
 		d := t.failed(lasted, rand.Float64())
+		if errors.Is(err, errRenew) {
+			d = t.backoff.Floor // the centre is well, and looks at it are not in step
+		}
 		waiting(d, err)
 		_ = unlessTuned(ctx, changed, func(ctx context.Context) error { // why it ends is looked at above
 			sleep(ctx, d)

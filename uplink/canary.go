@@ -41,10 +41,14 @@ type canary struct {
 
 func canaryPayload(t time.Time) []byte { return strconv.AppendInt(nil, t.UnixNano(), 10) }
 
-// received takes a canary that came back.
-func (c *canary) received(payload []byte) {
+// received takes what came down on the canaries' topic; false means that it
+// is not for the canary.
+func (c *canary) received(topic string, payload []byte) bool {
+	if c.topic == "" || topic != c.topic {
+		return false
+	}
 	if _, err := strconv.ParseInt(string(payload), 10, 64); err != nil {
-		return // somebody else's message on our topic proves nothing
+		return true // somebody else's message on our topic proves nothing
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,6 +56,7 @@ func (c *canary) received(payload []byte) {
 	if string(payload) == c.sent {
 		c.trip = time.Since(c.sentAt)
 	}
+	return true
 }
 
 // next is a new canary's payload.
@@ -87,11 +92,15 @@ func (c *canary) run(ctx context.Context, s session, extra time.Duration) error 
 			c.fatal = 0
 		}
 	}()
-	subscribed := make(chan struct{}) // paho can hold a subscription as it holds a publish
-	go func() {
-		s.client.Subscribe(c.topic, 0, func(_ mqtt.Client, m mqtt.Message) { c.received(m.Payload()) }).Wait()
-		close(subscribed) // refused or not, whether canaries come back is what counts
-	}()
+	subscribed := make(chan struct{})
+	var subscribing sync.WaitGroup
+	defer subscribing.Wait() // it ends with ctx or the connection
+	subscribing.Go(func() {
+		err := s.subscribe(ctx, c.topic, 0, c.timeout)
+		if ctx.Err() == nil || errors.Is(err, errLost) {
+			close(subscribed) // refused or not, whether canaries come back is what counts
+		}
+	})
 	tick := time.NewTicker(c.every)
 	defer tick.Stop()
 	began := time.Now()

@@ -153,13 +153,13 @@ func TestTimeOffCounts(t *testing.T) {
 // people.
 func TestFiguresSurviveAStep(t *testing.T) {
 	t.Parallel()
-	c := canary{}
+	c := canary{topic: "canary"}
 	c.next()
-	c.received(canaryPayload(unset)) // one from before the clock was set
+	c.received(c.topic, canaryPayload(unset)) // one from before the clock was set
 	if proven, _, trip := c.state(); !proven || trip != 0 {
 		t.Errorf("proven %v, a round trip of %v", proven, trip)
 	}
-	c.received(c.next())
+	c.received(c.topic, c.next())
 	if _, _, trip := c.state(); trip <= 0 || trip > time.Minute {
 		t.Errorf("a round trip of %v", trip)
 	}

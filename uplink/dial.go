@@ -3,23 +3,21 @@ package uplink
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 	"golang.org/x/net/proxy"
 )
 
 // Centre says how to reach the central broker. Files are read again for
-// every connection, so that a renewed certificate or password needs no
-// restart.
+// every connection and watched while one stands, so that a renewed
+// certificate or password needs no restart.
 type Centre struct {
 	Brokers        []string // tcp://, tls://, ws:// or wss://, in the order of preference
 	Username       string
@@ -29,12 +27,20 @@ type Centre struct {
 	KeyFile        string
 	KeepAlive      time.Duration
 	ConnectTimeout time.Duration
+	// FailBack is how often a connection to a broker that is not the first
+	// looks for a preferred one; 0 means never.
+	FailBack time.Duration
+	// CheckFiles is how often the files are compared with those in use; 0
+	// means DefaultCheckFiles.
+	CheckFiles time.Duration
 }
 
 // Defaults of Centre.
 const (
 	DefaultKeepAlive      = 30 * time.Second
 	DefaultConnectTimeout = 15 * time.Second
+	DefaultFailBack       = 5 * time.Minute
+	DefaultCheckFiles     = time.Minute
 )
 
 // ErrCentre says that the centre cannot be reached as it is configured.
@@ -69,6 +75,7 @@ func CheckBroker(address string) error {
 type session struct {
 	client mqtt.Client
 	broker string
+	files  credentials // what it was made with
 	conn   *bufferedConn
 	lost   <-chan error    // one error when the connection has ended by itself
 	ended  <-chan struct{} // closed at the same time
@@ -149,51 +156,113 @@ func (s session) handOver(ctx context.Context, call func() mqtt.Token) (mqtt.Tok
 	}
 }
 
+// subscribe asks the centre for a filter and waits for its answer: an error
+// means that there is none, or that the centre refused. Paho can hold a
+// subscription as it holds a publish.
+func (s session) subscribe(ctx context.Context, filter string, qos byte, timeout time.Duration) error {
+	answered := make(chan *mqtt.SubscribeToken, 1)
+	go func() {
+		token := s.client.Subscribe(filter, qos, nil).(*mqtt.SubscribeToken) // messages go to the default handler
+		token.Wait()
+		answered <- token
+	}()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case token := <-answered:
+		if err := token.Error(); err != nil {
+			return err
+		}
+		if granted, ok := token.Result()[filter]; ok && granted < qos {
+			return fmt.Errorf("%w: asked for QoS %d, the centre grants %d", errRefused, qos, granted)
+		} else if !ok || granted > 2 {
+			return errRefused
+		}
+		return nil
+	case <-s.ended:
+		return errLost
+	case <-timer.C:
+		return fmt.Errorf("no SUBACK within %v", timeout)
+	case <-ctx.Done():
+		select {
+		case <-s.ended: // which is why ctx ended
+			return errLost
+		default:
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// errRefused is the centre's answer to a subscription that it does not allow.
+var errRefused = errors.New("refused")
+
+// dial says what a connection is for.
+type dial struct {
+	clientID string
+	clean    bool
+	will     *willMessage
+	// take gets every message that comes down, in order, from the moment the
+	// centre accepts the connection; it must not block, and owes each its Ack.
+	take func(mqtt.Message)
+}
+
 // connect opens one connection, trying the brokers in order. Every
 // connection is a client of its own that never reconnects by itself: what
-// paho reports after a reconnect could not be told from what was lost.
-func (c Centre) connect(ctx context.Context, clientID string, clean bool, will *willMessage) (session, error) {
-	opts, err := c.options(clientID, clean, will)
+// paho reports after a reconnect could not be told from what was lost. The
+// session says what files were read even where there is an error.
+func (c Centre) connect(ctx context.Context, d dial) (session, error) {
+	files, err := c.readFiles()
 	if err != nil {
 		return session{}, err
 	}
-	var conn *bufferedConn
+	var errs []error
+	for _, address := range c.Brokers {
+		s, err := c.connectTo(ctx, address, files, d)
+		if err == nil || ctx.Err() != nil {
+			return s, err
+		}
+		errs = append(errs, fmt.Errorf("%w %s: %w", ErrCentre, address, cause(err)))
+	}
+	return session{files: files}, errors.Join(errs...)
+}
+
+// connectTo opens one connection to one broker.
+func (c Centre) connectTo(ctx context.Context, address string, files credentials, d dial) (session, error) {
+	s := session{broker: address, files: files}
+	opts := c.options(files, d)
+	opts.AddBroker(address)
 	opts.SetCustomOpenConnectionFn(func(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
-		c, err := openConn(u, o)
+		raw, err := openConn(u, o)
 		if err != nil {
 			return nil, err
 		}
-		conn = newBufferedConn(c)
-		return conn, nil
+		s.conn = newBufferedConn(raw)
+		return s.conn, nil
 	})
 	lost, over := make(chan error, 1), make(chan struct{})
+	s.lost, s.ended = lost, over
 	opts.SetConnectionLostHandler(func(_ mqtt.Client, err error) {
-		lost <- err
 		close(over)
+		lost <- err
 	})
-	var errs []error
-	for _, address := range c.Brokers {
-		opts.Servers = nil
-		opts.AddBroker(address)
-		client := mqtt.NewClient(opts)
-		token := client.Connect()
-		select {
-		case <-token.Done():
-		case <-ctx.Done():
-			client.Disconnect(0)
-			return session{}, ctx.Err()
-		}
-		if token.Error() == nil {
-			return session{client, address, conn, lost, over}, nil
-		}
-		errs = append(errs, fmt.Errorf("%w %s: %w", ErrCentre, address, cause(token.Error())))
+	s.client = mqtt.NewClient(opts)
+	token := s.client.Connect()
+	select {
+	case <-token.Done():
+		return s, token.Error()
+	case <-ctx.Done():
+		s.client.Disconnect(0)
+		return session{files: files}, ctx.Err()
 	}
-	return session{}, errors.Join(errs...)
 }
 
-// cause is what the network said, without the words that paho puts before it,
-// and without our port, which is another one each time.
+// cause is what the network or TLS said, without the words that paho puts
+// before it, and without our port, which is another one each time.
 func cause(err error) error {
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return cert
+	}
 	var op *net.OpError
 	if errors.As(err, &op) {
 		return fmt.Errorf("%s: %w", op.Op, op.Err)
@@ -207,57 +276,41 @@ type willMessage struct {
 	payload []byte
 }
 
-func (c Centre) options(clientID string, clean bool, will *willMessage) (*mqtt.ClientOptions, error) {
-	tlsConfig, err := c.tlsConfig()
-	if err != nil {
-		return nil, err
-	}
+func (c Centre) options(files credentials, d dial) *mqtt.ClientOptions {
 	opts := mqtt.NewClientOptions().
-		SetClientID(clientID).
+		SetClientID(d.clientID).
 		SetProtocolVersion(4).
-		SetCleanSession(clean).
+		SetCleanSession(d.clean).
 		SetAutoReconnect(false).
 		SetConnectRetry(false).
-		SetStore(mqtt.NewMemoryStore()).
+		SetStore(noStore{}).
 		SetKeepAlive(c.KeepAlive).
 		SetPingTimeout(c.ConnectTimeout).
 		SetConnectTimeout(c.ConnectTimeout).
 		SetUsername(c.Username).
-		SetTLSConfig(tlsConfig)
-	if c.PasswordFile != "" {
-		b, err := os.ReadFile(c.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("%w: password_file: %w", ErrCentre, err)
-		}
-		opts.SetPassword(strings.TrimRight(string(b), "\r\n"))
+		SetPassword(files.password).
+		SetTLSConfig(files.tls)
+	if d.will != nil {
+		opts.SetBinaryWill(d.will.topic, d.will.payload, 1, true)
 	}
-	if will != nil {
-		opts.SetBinaryWill(will.topic, will.payload, 1, true)
+	if d.take != nil {
+		opts.SetAutoAckDisabled(true)
+		opts.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { d.take(m) })
 	}
-	return opts, nil
+	return opts
 }
 
-func (c Centre) tlsConfig() (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("%w: ca_file: %w", ErrCentre, err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%w: ca_file %s: expected a PEM certificate, found none", ErrCentre, c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("%w: cert_file and key_file: %w", ErrCentre, err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
-}
+// noStore keeps nothing: a client that never reconnects resumes nothing, and
+// what the centre sends must not pile up here until it is acknowledged.
+type noStore struct{}
+
+func (noStore) Open()                             {}
+func (noStore) Put(string, packets.ControlPacket) {}
+func (noStore) Get(string) packets.ControlPacket  { return nil }
+func (noStore) All() []string                     { return nil }
+func (noStore) Del(string)                        {}
+func (noStore) Close()                            {}
+func (noStore) Reset()                            {}
 
 // openConn dials one broker, through the proxy that the environment names.
 func openConn(u *url.URL, opts mqtt.ClientOptions) (net.Conn, error) {

@@ -29,10 +29,11 @@ import (
 
 // authority signs certificates for a test.
 type authority struct {
-	t    *testing.T
-	dir  string
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
+	t     *testing.T
+	dir   string
+	key   *ecdsa.PrivateKey
+	cert  *x509.Certificate
+	until time.Time // end of what is signed; zero means in an hour
 }
 
 func newAuthority(t *testing.T, name string) *authority {
@@ -54,6 +55,9 @@ func (a *authority) sign(template *x509.Certificate, name string, parent *x509.C
 	}
 	template.SerialNumber = big.NewInt(time.Now().UnixNano())
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if !a.until.IsZero() {
+		template.NotAfter = a.until
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 	if err != nil {
 		a.t.Fatal(err)
@@ -131,14 +135,14 @@ func TestConnectWithTLSUserAndClientCertificate(t *testing.T) {
 		"no password file": {func(c *Centre) { c.PasswordFile = "/nonexistent" }, "password_file"},
 		"no CA file":       {func(c *Centre) { c.CAFile = "/nonexistent" }, "ca_file"},
 		"CA without PEM":   {func(c *Centre) { c.CAFile = password }, "found none"},
-		"no key":           {func(c *Centre) { c.KeyFile = "/nonexistent" }, "cert_file and key_file"},
+		"no key":           {func(c *Centre) { c.KeyFile = "/nonexistent" }, "key_file"},
 		"plain TCP":        {func(c *Centre) { c.Brokers[0] = "tcp://" + s.Address() }, "centre tcp://"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			centre := good
 			centre.Brokers = append([]string(nil), good.Brokers...)
 			c.change(&centre)
-			sess, err := centre.connect(context.Background(), "dev", true, nil)
+			sess, err := centre.connect(context.Background(), dial{clientID: "dev", clean: true})
 			if err == nil {
 				sess.client.Disconnect(10)
 			}
@@ -167,7 +171,7 @@ func TestConnectOverWebSocket(t *testing.T) {
 	centre := Centre{Brokers: []string{"ws://" + ln.Address() + "/mqtt"}, KeepAlive: DefaultKeepAlive, ConnectTimeout: 5 * time.Second}
 	var sess session
 	eventually(t, "the listener", func() bool {
-		sess, err = centre.connect(context.Background(), "dev", true, nil)
+		sess, err = centre.connect(context.Background(), dial{clientID: "dev", clean: true})
 		return err == nil
 	})
 	tok := sess.client.Publish("t", 1, false, "x")

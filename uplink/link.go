@@ -3,13 +3,9 @@ package uplink
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
 // Defaults of LinkOptions.
@@ -38,11 +34,15 @@ type LinkOptions struct {
 	CanaryTimeout  time.Duration
 	ProbeGap       time.Duration // between connections that isolate a poison message
 	Pauser         *Pauser       // shared with the presences; nil means one of its own
-	Logger         *slog.Logger
+	// Down says what comes down from the centre, and Deliver hands it to the
+	// local broker; where either is nil, nothing comes down.
+	Down    *DownRouter
+	Deliver Deliver
+	Logger  *slog.Logger
 }
 
 // Link carries records from the queue to the centre over one connection at a
-// time. A record is settled only on the PUBACK of the connection generation
+// time, and what the centre sends to the local broker. A record is settled only on the PUBACK of the connection generation
 // that sent it; what a lost connection leaves unacknowledged goes out first
 // on the next one, in order.
 type Link struct {
@@ -54,6 +54,7 @@ type Link struct {
 	suspects suspects
 	patience patience
 	canary   canary
+	down     *downlink
 
 	mu    sync.Mutex
 	stats LinkStats
@@ -89,11 +90,21 @@ type LinkStats struct {
 	PubackP99     time.Duration
 	PubackTimes   Histogram     // from PUBLISH to PUBACK, since the start
 	Backoff       time.Duration // the wait that was drawn before NextAttempt; 0 while there is none
+	Down          DownStats
+	// CertExpires is when the client certificate in use expires; zero without
+	// one.
+	CertExpires time.Time
+	// FilesError is why the files with the credentials, as they are on disk
+	// now, cannot take the place of those in use; empty while they can.
+	FilesError string
+	// PreferredError is why the link stays with a broker that is not the
+	// first; empty on the first, and before the others were tried.
+	PreferredError string
 }
 
 // NewLink makes a link; it does no I/O.
 func NewLink(q *Queue, opt LinkOptions) *Link {
-	t := Tuning{opt.Centre, opt.Window, opt.AckTimeout, opt.MaxPacketBytes, opt.Backoff, opt.Backfill}.withDefaults()
+	t := Tuning{opt.Centre, opt.Window, opt.Down, opt.AckTimeout, opt.MaxPacketBytes, opt.Backoff, opt.Backfill}.withDefaults()
 	if opt.Pauser == nil {
 		opt.Pauser = &Pauser{}
 	}
@@ -107,10 +118,12 @@ func NewLink(q *Queue, opt LinkOptions) *Link {
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
 	}
-	return &Link{
+	l := &Link{
 		opt: opt, queue: q, tuned: newTuned(t), canary: canary{topic: opt.Canary, every: opt.CanaryEvery, timeout: opt.CanaryTimeout},
 		stats: LinkStats{State: LinkConnecting, Since: time.Now(), Window: opt.Window},
 	}
+	l.down = newDownlink(opt.Down, opt.Deliver, l.canary.received)
+	return l
 }
 
 func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog.Logger) {
@@ -119,6 +132,9 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 	}
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = DefaultConnectTimeout
+	}
+	if c.CheckFiles == 0 {
+		c.CheckFiles = DefaultCheckFiles
 	}
 	if b == (Backoff{}) {
 		b = DefaultBackoff
@@ -131,7 +147,14 @@ func linkDefaults(c Centre, b Backoff, log *slog.Logger) (Centre, Backoff, *slog
 
 // Serve keeps the link up until ctx ends.
 func (l *Link) Serve(ctx context.Context) {
+	var delivering sync.WaitGroup
+	defer delivering.Wait()
+	delivering.Go(func() { l.down.serve(ctx) })
 	retry(ctx, l.backoff, l.attempt, func(wait time.Duration, err error) {
+		if errors.Is(err, errRenew) {
+			l.changesOver(wait, err)
+			return
+		}
 		level := slog.LevelDebug // a long outage is one line, not one for each attempt
 		if l.Stats().Reason != err.Error() {
 			level = slog.LevelWarn
@@ -161,6 +184,7 @@ func (l *Link) Stats() LinkStats {
 	}
 	s.DeliveredPerS = l.rate.perSecond(time.Now())
 	s.Proven, s.CanaryAt, s.CanaryTrip = l.canary.state()
+	s.Down = l.down.snapshot()
 	return s
 }
 
@@ -187,6 +211,7 @@ func (l *Link) attempt(ctx context.Context) error {
 	}
 	t, changed := l.tuned.get()
 	l.opt.Centre, l.opt.Window = t.Centre, t.Window
+	l.down.use(t.Down)
 	l.set(func(s *LinkStats) {
 		if s.Window = t.Window; s.State == LinkConnected {
 			s.State, s.Reason, s.InFlight = LinkConnecting, errTuned.Error(), 0
@@ -199,7 +224,9 @@ func (l *Link) attempt(ctx context.Context) error {
 func (l *Link) generation(ctx context.Context) error {
 	sleep(ctx, l.probeWait())
 	l.suspects.last = time.Now()
-	s, err := l.opt.Centre.connect(ctx, l.opt.ClientID, false, nil)
+	take, behind := l.down.open(time.Now())
+	s, err := l.opt.Centre.connect(ctx, dial{clientID: l.opt.ClientID, take: take})
+	l.set(func(st *LinkStats) { st.CertExpires, st.FilesError, st.PreferredError = s.files.expires, "", "" })
 	if err != nil {
 		return err
 	}
@@ -210,6 +237,8 @@ func (l *Link) generation(ctx context.Context) error {
 		st.Generation++
 	})
 	l.expireUnacked()
+	ctx, end := l.beside(ctx, s, behind)
+	defer end()
 	if err := l.probe(ctx, s); err != nil {
 		return ended(ctx, err)
 	}
@@ -235,243 +264,6 @@ func (l *Link) carry(ctx context.Context, s session) error {
 	err = ended(ctx, err)
 	l.judge(f, err)
 	return err
-}
-
-// ended is why a connection ended: what ended its context, or else err.
-func ended(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return err
-}
-
-// flight is a publish that waits for its PUBACK.
-type flight struct {
-	entry Entry
-	token mqtt.Token
-	sent  time.Time
-}
-
-// flights are the publishes of one generation: a sender that fills the window
-// and a collector that settles in order, so that the watermark moves on.
-type flights struct {
-	link    *Link
-	session session
-	slots   chan struct{} // one for each publish in flight
-	sent    chan flight   // in order; never full, since slots bounds it
-	head    *flight       // taken from sent by the collector, unsettled
-	moved   time.Time     // when the last one came
-	acked   int           // how many came
-	slowest time.Duration // of them
-
-	boundary uint64        // what was queued before the connection is history
-	history  atomic.Int64  // publishes of history in flight
-	freed    chan struct{} // one of them was acknowledged
-	backfill backfiller
-
-	mu         sync.Mutex
-	changed    *sync.Cond // publishing or ended changed
-	inFlight   []Entry    // at the end, sent and not acknowledged
-	unsent     []Entry
-	publishing *Entry // the sender is inside paho with it
-	ended      bool   // the sender returned
-	closed     bool   // the sender owns nothing any more
-}
-
-func newFlights(l *Link, s session) *flights {
-	f := &flights{
-		link: l, session: s,
-		slots: make(chan struct{}, l.opt.Window), sent: make(chan flight, l.opt.Window),
-		unsent: l.unacked, freed: make(chan struct{}, 1), boundary: l.queue.LastSequence(),
-	}
-	f.changed = sync.NewCond(&f.mu)
-	return f
-}
-
-// run sends and collects until the connection or ctx ends.
-func (f *flights) run(ctx context.Context, lost <-chan error) error {
-	sendCtx, cancel := context.WithCancel(ctx)
-	go f.send(sendCtx) // joined by halt
-	err := f.collect(ctx, lost)
-	cancel()
-	f.halt()
-	f.collectDone()
-	return err
-}
-
-// halt joins the sender. Paho can hold a publish for half a minute after its
-// connection is gone; then what the sender owns is taken away from it, and it
-// ends without touching anything when paho lets go.
-func (f *flights) halt() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for !f.ended && f.publishing == nil {
-		f.changed.Wait()
-	}
-	f.closed = true
-}
-
-// send publishes what a former generation left, then what the queue hands
-// out, while the window has room.
-func (f *flights) send(ctx context.Context) {
-	defer func() {
-		f.mu.Lock()
-		f.ended = true
-		f.changed.Broadcast()
-		f.mu.Unlock()
-	}()
-	for ctx.Err() == nil {
-		if len(f.unsent) == 0 {
-			f.fetch(ctx)
-			continue
-		}
-		select {
-		case f.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		if !f.publish() {
-			return
-		}
-	}
-}
-
-// fetch waits for records: what is new as far as the window has room, and
-// history as far as the backfill allows.
-func (f *flights) fetch(ctx context.Context) {
-	room := max(1, cap(f.slots)-len(f.slots))
-	f.backfill.limit = f.link.tuning().Backfill
-	history := f.backfill.room(time.Now(), cap(f.slots), int(f.history.Load()))
-	wait := ctx
-	if f.backfill.held(time.Now()) { // look again soon
-		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, backfillPause)
-		defer cancel()
-	}
-	entries, err := f.link.queue.Next(wait, Want{Max: room, MaxBytes: fetchBytes, Boundary: f.boundary, History: history, Wake: f.freed})
-	if err != nil && wait.Err() == nil {
-		f.link.opt.Logger.Error("queue cannot be read", "error", err)
-		sleep(ctx, time.Second)
-	}
-	for _, e := range entries {
-		if e.history {
-			f.backfill.sent(time.Now(), e.sent())
-		}
-	}
-	f.unsent = f.link.sift(entries)
-}
-
-// publish sends the next entry; false means that the generation has ended.
-func (f *flights) publish() bool {
-	f.mu.Lock()
-	e := f.unsent[0]
-	f.unsent, f.publishing = f.unsent[1:], &e
-	f.changed.Broadcast()
-	f.mu.Unlock()
-	if e.history {
-		f.history.Add(1)
-	}
-
-	token := f.session.client.Publish(e.Topic, e.QoS, e.Retain, e.Payload)
-
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return false
-	}
-	f.publishing = nil
-	f.sent <- flight{e, token, time.Now()}
-	f.link.inFlight(len(f.slots))
-	return true
-}
-
-// collect settles publishes in order as their PUBACKs come in.
-func (f *flights) collect(ctx context.Context, lost <-chan error) error {
-	timer := time.NewTimer(f.link.ackTimeout())
-	defer timer.Stop()
-	for {
-		if f.head == nil {
-			select {
-			case next := <-f.sent:
-				f.head = &next
-			case err := <-lost:
-				return fmt.Errorf("%w: %w", errLost, cause(err))
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		since, timeout := f.head.sent, f.link.ackTimeout()
-		if f.moved.After(since) { // a line that is slow, and not silent
-			since = f.moved
-		}
-		timer.Reset(time.Until(since.Add(timeout)))
-		select {
-		case <-f.head.token.Done():
-			if err := f.settleHead(); err != nil {
-				return err
-			}
-		case err := <-lost:
-			return fmt.Errorf("%w: %w", errLost, cause(err))
-		case <-timer.C:
-			if f.session.conn.busy() { // it may not have left yet; the connection minds a stall
-				f.head.sent = time.Now()
-				continue
-			}
-			return fmt.Errorf("%w within %v for seq %d", errLate, timeout, f.head.entry.Seq)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (f *flights) settleHead() error {
-	if err := f.head.token.Error(); err != nil {
-		return fmt.Errorf("publish seq %d: %w", f.head.entry.Seq, err)
-	}
-	f.link.queue.Settle(f.head.entry, Delivered)
-	if f.head.entry.history {
-		f.history.Add(-1)
-		signal(f.freed)
-	}
-	now := time.Now()
-	f.moved, f.acked, f.slowest = now, f.acked+1, max(f.slowest, now.Sub(f.head.sent))
-	f.link.suspects.passed = true
-	f.link.acks.Add(now.Sub(f.head.sent))
-	f.link.rate.add(now)
-	f.head = nil
-	<-f.slots
-	f.link.inFlight(len(f.slots))
-	return nil
-}
-
-// collectDone settles what was acknowledged before the connection ended and
-// leaves the rest, in order, for the next generation. The client is still this
-// generation's and has not been torn down, so that a finished token without
-// an error is a PUBACK.
-func (f *flights) collectDone() {
-	var left []Entry
-	keep := func(fl *flight) {
-		select {
-		case <-fl.token.Done():
-			if f.head = fl; f.settleHead() == nil {
-				return
-			}
-		default:
-		}
-		left = append(left, fl.entry)
-	}
-	if f.head != nil {
-		keep(f.head)
-	}
-	for len(f.sent) > 0 {
-		fl := <-f.sent
-		keep(&fl)
-	}
-	if f.publishing != nil {
-		left = append(left, *f.publishing)
-	}
-	f.inFlight = left
-	f.link.unacked = append(left, f.unsent...)
 }
 
 func (l *Link) inFlight(n int) {

@@ -31,13 +31,18 @@ func (l *Link) judge(f *flights, err error) {
 	switch stalled := errors.Is(err, errStalled); {
 	case f.acked == 0 && (stalled || errors.Is(err, errLate)):
 		l.patience.longer()
-	case !stalled && !errors.Is(err, errPaused) && !errors.Is(err, context.Canceled):
+	case !stalled && !intended(err):
 		l.suspects.died(f.inFlight)
 	}
 }
 
 // ackTimeout is how late a PUBACK may be now.
 func (l *Link) ackTimeout() time.Duration { return l.patience.timeout(l.tuning().AckTimeout) }
+
+// intended reports whether we ended the connection ourselves, in order.
+func intended(err error) bool {
+	return errors.Is(err, errPaused) || errors.Is(err, errTuned) || errors.Is(err, errRenew) || errors.Is(err, context.Canceled)
+}
 
 // late takes note of a time-out, and returns it.
 func (l *Link) late(err error) error {

@@ -93,6 +93,7 @@ func (l *Link) proveLine(ctx context.Context, s session) (canary bool, err error
 func (l *Link) sendAlone(ctx context.Context, s session, e Entry) error {
 	l.inFlight(1)
 	defer l.inFlight(0)
+	l.down.sending(e.Message)
 	return s.deliver(ctx, e.Message, l.ackTimeout())
 }
 

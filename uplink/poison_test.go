@@ -166,7 +166,7 @@ func TestCanaryStallEndsAConnectionThatWasProven(t *testing.T) {
 	eventually(t, "a canary", func() bool { return l.Stats().Proven })
 	// The centre goes on acknowledging, but the subscription is gone: another
 	// session of ours took it away.
-	taken, err := l.tuning().Centre.connect(t.Context(), "dev-1", true, nil)
+	taken, err := l.tuning().Centre.connect(t.Context(), dial{clientID: "dev-1", clean: true})
 	if err != nil {
 		t.Fatal(err)
 	}

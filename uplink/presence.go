@@ -97,18 +97,30 @@ func (p *Presence) generation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := p.opt.Centre.connect(ctx, p.opt.Origin.PresenceClient(p.opt.Camera), true, &willMessage{p.topic, will})
+	client := p.opt.Origin.PresenceClient(p.opt.Camera)
+	s, err := p.opt.Centre.connect(ctx, dial{clientID: client, clean: true, will: &willMessage{p.topic, will}})
 	if err != nil {
 		return err
 	}
 	p.setUp(true)
 	defer p.setUp(false)
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel(nil)
+	watching.Go(func() {
+		untold := func(error) {} // the link, which has the same brokers and files, tells it
+		r := renewal{centre: p.opt.Centre, session: s, probe: probeClient(client), filesTold: untold, probeTold: untold}
+		if err := r.watch(ctx); err != nil {
+			cancel(err)
+		}
+	})
 	if err := p.follow(ctx, s, id); err != nil {
 		s.abort() // the will speaks for us
 		return err
 	}
 	s.client.Disconnect(250)
-	return ctx.Err()
+	return context.Cause(ctx)
 }
 
 // follow sends every change of the state. It returns nil when ctx has ended
@@ -126,8 +138,11 @@ func (p *Presence) follow(ctx context.Context, s session, id string) error {
 			last := p.current()
 			at := wire.At(time.Now())
 			last.State, last.Reason, last.Since = wire.Offline, "stopped", &at
-			if cause := context.Cause(ctx); errors.Is(cause, errPaused) || errors.Is(cause, errTuned) {
+			switch cause := context.Cause(ctx); {
+			case errors.Is(cause, errPaused), errors.Is(cause, errTuned):
 				last.Reason = cause.Error()
+			case errors.Is(cause, errRenew):
+				last.Reason = "reconnecting"
 			}
 			return p.publish(context.WithoutCancel(ctx), s, id, last, stopTimeout)
 		}

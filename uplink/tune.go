@@ -11,11 +11,12 @@ import (
 // Tuning is what of a link may change while it runs. Zero values mean the
 // defaults.
 type Tuning struct {
-	// Centre and Window belong to a connection: when they change, it is ended
+	// Centre, Window and Down belong to a connection: when they change, it is ended
 	// and the next one is made at once. What it leaves unacknowledged goes out
 	// first on that one, as after any other end.
 	Centre Centre
 	Window int // publishes that may wait for their PUBACK at once
+	Down   *DownRouter
 
 	// The rest holds from the next publish, fetch or attempt on.
 	AckTimeout     time.Duration // a PUBACK that is later ends the connection
@@ -42,7 +43,9 @@ func (t Tuning) withDefaults() Tuning {
 // connection. It returns at once and is safe for concurrent use.
 func (l *Link) Tune(t Tuning) (redial bool) {
 	t = t.withDefaults()
-	return l.tuned.set(t, func(old Tuning) bool { return old.Window != t.Window || !reflect.DeepEqual(old.Centre, t.Centre) })
+	return l.tuned.set(t, func(old Tuning) bool {
+		return old.Window != t.Window || !reflect.DeepEqual(old.Centre, t.Centre) || !reflect.DeepEqual(old.Down, t.Down)
+	})
 }
 
 // tuning is how the link has to work now.

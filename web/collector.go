@@ -41,6 +41,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	sinks.disk(s.Queue)
 	sinks.ledger(s.Ledger)
 	sinks.uplink(s.Uplink)
+	sinks.downlink(s.Uplink.Down, s.Uplink.CertExpiresAt)
 	if s.Centre.Demo {
 		sinks.counter("demo_centre_messages_total", "Messages that the stand-in centre received.", s.Centre.Messages)
 	}

@@ -64,7 +64,11 @@ func line() Snapshot {
 			Reason: "dial tcp 127.0.0.1:1884: connection refused", InFlight: 3, Window: 64, Reconnects: 5,
 			NextAttemptAt: noon.Add(4 * time.Second), DeliveredPerS: 0, PubackP50MS: 8.2,
 			Puback:   Histogram{Count: 5100000, SumS: 45900.5, Buckets: []Bucket{{0.001, 0}, {0.005, 700}, {0.05, 5099990}}},
-			BackoffS: 6.25, Proven: true, CanaryS: 0.031},
+			BackoffS: 6.25, Proven: true, CanaryS: 0.031,
+			CertExpiresAt: noon.Add(30 * 24 * time.Hour),
+			Down: Downlink{Received: 460, Delivered: 412, Refused: 2, Echoes: 40, Dropped: 3, LastDrop: "a/b: no down route matches",
+				LeftThere: 4, Waiting: 1, Forgotten: 6, Error: "closing",
+				Denied: []Denial{{"fleet/#", "refused"}}}},
 		Centre: Centre{Demo: true, Address: "127.0.0.1:1884", Messages: 5166003, OutageUntil: noon.Add(18 * time.Second)},
 	}
 }

@@ -238,6 +238,9 @@ type Uplink struct {
 	// Proven says that a canary came back through the centre, the last of them after CanaryS seconds.
 	Proven  bool    `json:"proven"`
 	CanaryS float64 `json:"canary_s"`
+
+	Down          Downlink  `json:"down"`
+	CertExpiresAt time.Time `json:"cert_expires_at,omitzero"` // the client certificate in use
 }
 
 // Centre is the stand-in centre of the demonstration; the zero value says that the centre is a real one.
@@ -258,6 +261,7 @@ func (s Snapshot) withLists() Snapshot {
 	for _, h := range []*Histogram{&s.Broker.Puback, &s.Queue.Commit, &s.Uplink.Puback} {
 		h.Buckets = list(h.Buckets)
 	}
+	s.Uplink.Down.Denied = list(s.Uplink.Down.Denied)
 	s.Detectors = append([]Detector{}, s.Detectors...)
 	for i := range s.Detectors {
 		s.Detectors[i].Refused = list(s.Detectors[i].Refused)

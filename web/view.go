@@ -279,6 +279,9 @@ func centreStage(s Snapshot) stage {
 	}
 	st.note("%s of %s in flight", count(u.InFlight), count(u.Window))
 	st.note("%s", many(u.Reconnects, "reconnect", "reconnects"))
+	if u.Down.Received > 0 {
+		st.note("%s from the centre delivered", many(u.Down.Delivered, "message", "messages"))
+	}
 	return st
 }
 
