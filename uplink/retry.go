@@ -52,8 +52,9 @@ type Retrier struct {
 	opt   RetrierOptions
 	queue *Queue
 
-	tick, gap time.Duration
-	doubted   time.Time // since when the last run lies too far ahead; Serve's
+	tick    time.Duration
+	rest    func(context.Context) // lets a retried letter arrive or die
+	doubted time.Time             // since when the last run lies too far ahead; Serve's
 
 	mu       sync.Mutex
 	schedule Schedule
@@ -81,7 +82,7 @@ func NewRetrier(q *Queue, opt RetrierOptions) *Retrier {
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
 	}
-	return &Retrier{opt: opt, queue: q, tick: retryTick, gap: retryGap}
+	return &Retrier{opt: opt, queue: q, tick: retryTick, rest: func(ctx context.Context) { sleep(ctx, retryGap) }}
 }
 
 // Tune says when to run, and how often a run retries a letter. It holds at
@@ -195,7 +196,7 @@ func (r *Retrier) run(ctx context.Context) error {
 		if n == 0 {
 			break
 		}
-		sleep(ctx, r.gap)
+		r.rest(ctx)
 	}
 	left := len(r.queue.DeadLetters())
 	r.opt.Logger.Info("dead letters were retried", "retried", retried, "left", left)

@@ -33,7 +33,12 @@ func testRetrier(t *testing.T, q *Queue, clock *wallClock, up func() bool) *Retr
 		clock.set(time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC))
 	}
 	r := NewRetrier(q, RetrierOptions{Up: up, Now: clock.now, Logger: slog.New(slog.DiscardHandler)})
-	r.tick, r.gap = time.Millisecond, 50*time.Millisecond
+	r.tick = time.Millisecond
+	r.rest = func(ctx context.Context) { // until what was retried is dead or delivered
+		for q.Depth().Records > 0 && ctx.Err() == nil {
+			sleep(ctx, time.Millisecond)
+		}
+	}
 	r.Tune(nightly(t), DefaultRetryAttempts)
 	return r
 }
@@ -162,7 +167,7 @@ func TestARunEndsWhenTheNextIsDue(t *testing.T) {
 	killAll(t, q)
 	store(t, q, testMessage(5, 1))
 	eventually(t, "the first death", func() bool { return deaths(q) == 1 })
-	r.gap = time.Hour
+	r.rest = func(ctx context.Context) { <-ctx.Done() }
 	clock.forward(24 * time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
