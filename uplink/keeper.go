@@ -57,8 +57,15 @@ func (q *Queue) headExpired(s *stream, now time.Time) bool {
 	return !limit.IsZero() && now.After(limit)
 }
 
-// evict makes room at the bounds of the routes and of the whole.
+// evict makes room at the bounds of the routes and of the whole. While a
+// salvage holds streams it does not: what is to go first is in them.
 func (q *Queue) evict() {
+	q.mu.Lock()
+	held := q.salvaging
+	q.mu.Unlock()
+	if held {
+		return
+	}
 	for _, s := range q.byLane() {
 		q.mu.Lock()
 		p, load := q.policies[s.route], q.load[s.route]

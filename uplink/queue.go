@@ -51,6 +51,9 @@ type Options struct {
 	Now          func() time.Time
 	// fault is asked before a commit; its error is the commit's. Tests set it.
 	fault func() error
+	// free is the free space of a directory's file system. Tests set it.
+	free         func(dir string) (uint64, error)
+	salvageAgain time.Duration // tests set it
 	// Inspect opens the store for a tool: nothing is evicted, expired or
 	// salvaged, and a store that cannot be read is an error and stays where it
 	// is.
@@ -74,6 +77,9 @@ type Queue struct {
 	// before mu.
 	committing sync.Mutex
 
+	copying   sync.Mutex // held while the totals are copied
+	importing sync.Mutex // held by an import
+
 	// reading is held while records are taken from the head of a stream: by
 	// Next, and by the keeper that evicts and expires. It is taken before mu.
 	reading sync.Mutex
@@ -89,10 +95,10 @@ type Queue struct {
 	leavesStored uint64 // of them stored
 	salvaging    bool   // streams in which salvaged records belong are held
 	salvaged     []Salvage
-	salvageError error
-	salvageDone  chan struct{} // closed at the end of the salvage
-	totalsError  error         // why the copy of the totals is not written, or nil
-	room         chan struct{} // closed and replaced when there may be room
+	unsalvaged   map[string]error // why quarantined stores could not be salvaged
+	salvageDone  chan struct{}    // closed when each was salvaged, or could not be
+	totalsError  error            // why the copy of the totals is not written, or nil
+	room         chan struct{}    // closed and replaced when there may be room
 	streams      map[streamID]*stream
 	order        []*stream         // highest lane first
 	routes       map[string]uint16 // numbers of routes
@@ -119,10 +125,10 @@ type Queue struct {
 
 // pending is a message that waits for its commit.
 type pending struct {
-	entry     Entry
-	done      func(error)
-	dead      *DeadLetter // that it is revived from, or nil
-	recovered bool        // it comes from a quarantined store
+	entry Entry
+	done  func(error)
+	dead  *DeadLetter // that it is revived from, or nil
+	chain *chain      // that it belongs to, or nil
 }
 
 // settlement is a record that left. Settlements are committed in their order,
@@ -151,7 +157,7 @@ func Open(opt Options) (*Queue, error) {
 		return nil, err
 	}
 	q := &Queue{
-		opt: opt, lock: lock, policies: opt.Policies, deaths: map[string]uint64{},
+		opt: opt, lock: lock, policies: opt.Policies, deaths: map[string]uint64{}, unsalvaged: map[string]error{},
 		room: make(chan struct{}), wake: make(chan struct{}, 1), wakeKeeper: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 	}
 	options := badgerOptions(filepath.Join(opt.Dir, "store"), !opt.Unsynced, opt.Logger)
@@ -176,15 +182,15 @@ func Open(opt Options) (*Queue, error) {
 // succeed takes over what former stores left, and returns those that are to
 // be salvaged.
 func (q *Queue) succeed() ([]string, error) {
-	if q.opt.Inspect {
-		return nil, nil
-	}
 	if q.blank() {
 		if err := q.adopt(); err != nil {
 			return nil, err
 		}
 	}
-	return q.unsalvaged()
+	if q.opt.Inspect {
+		return nil, nil
+	}
+	return q.wrecks()
 }
 
 // start starts the queue's goroutines.
@@ -198,6 +204,7 @@ func (q *Queue) start(wrecks []string) {
 	if len(wrecks) == 0 {
 		close(q.salvageDone)
 	}
+	q.done.Go(func() { q.maintain(ctx) })
 	if q.opt.Inspect {
 		return
 	}
@@ -205,7 +212,6 @@ func (q *Queue) start(wrecks []string) {
 		q.done.Go(func() { q.salvageAll(ctx, wrecks) })
 	}
 	q.done.Go(func() { q.keep(ctx) })
-	q.done.Go(func() { q.maintain(ctx) })
 	q.done.Go(func() { q.keepTotals(ctx) })
 }
 
@@ -224,6 +230,12 @@ func withDefaults(opt Options) Options {
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
+	}
+	if opt.free == nil {
+		opt.free = freeBytes
+	}
+	if opt.salvageAgain == 0 {
+		opt.salvageAgain = salvageAgain
 	}
 	return opt
 }

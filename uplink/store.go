@@ -48,7 +48,14 @@ func openStore(dir string, o badger.Options, now time.Time, log *slog.Logger, re
 	if outside := probe(o.Dir); outside != nil {
 		return nil, "", fmt.Errorf("open queue %s: %w: %w", o.Dir, outside, err)
 	}
+	former, err2 := quarantines(dir)
+	if err2 != nil {
+		return nil, "", errors.Join(err, err2)
+	}
 	quarantined = filepath.Join(dir, "store.quarantine-"+now.UTC().Format("20060102T150405.000"))
+	if n := len(former); n > 0 && quarantined <= former[n-1] { // the clock was set back: the newest is the last by name
+		quarantined = former[n-1] + "-1"
+	}
 	log.Error("the queue's store cannot be read; it is moved away and an empty one is started", "error", err, "moved_to", quarantined)
 	if err := os.Rename(o.Dir, quarantined); err != nil {
 		return nil, "", fmt.Errorf("quarantine the queue: %w", err)
