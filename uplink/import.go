@@ -105,6 +105,7 @@ func (im *importer) take(ctx context.Context, l exportLine, n uint64) error {
 type exportReader struct {
 	in    *bufio.Scanner
 	sum   hash.Hash
+	read  uint64 // lines so far, the head too
 	lines uint64 // records and dead letters so far
 	end   ExportEnd
 }
@@ -117,16 +118,17 @@ func newExportReader(r io.Reader) *exportReader {
 
 // line returns the next line, or what is wrong with it.
 func (x *exportReader) line(v any) error {
+	x.read++
 	if !x.in.Scan() {
 		if err := x.in.Err(); err != nil {
-			return fmt.Errorf("%w: line %d: %w", ErrExport, x.lines+2, err)
+			return fmt.Errorf("%w: line %d: %w", ErrExport, x.read, err)
 		}
 		return fmt.Errorf("%w: it ends after %d records, without its last line: it was cut off", ErrExport, x.lines)
 	}
 	dec := json.NewDecoder(bytes.NewReader(x.in.Bytes()))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		return fmt.Errorf("%w: line %d: %w", ErrExport, x.lines+2, err)
+		return fmt.Errorf("%w: line %d: %w", ErrExport, x.read, err)
 	}
 	return nil
 }
@@ -164,12 +166,13 @@ func (x *exportReader) next() (l exportLine, err error) {
 		x.end.Records++
 	}
 	if err := check(l.entry().Message); err != nil {
-		return l, fmt.Errorf("%w: line %d: %w", ErrExport, x.lines+1, err)
+		return l, fmt.Errorf("%w: line %d: %w", ErrExport, x.read, err)
 	}
 	return l, nil
 }
 
 func (x *exportReader) finish(said ExportEnd) error {
+	x.end.Unread = said.Unread // of which there are no lines
 	x.end.SHA256 = hex.EncodeToString(x.sum.Sum(nil))
 	if said != x.end {
 		return fmt.Errorf("%w: it was changed or damaged: got %+v, its end says %+v", ErrExport, x.end, said)
