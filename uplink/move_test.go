@@ -3,7 +3,9 @@ package uplink
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,10 +35,17 @@ func TestPurgeOfManyWaitsForTheDisk(t *testing.T) {
 	}
 }
 
-// TestPurgeIsNotStoredWhileTheDiskFails checks that a purge says so.
+// TestPurgeSaysWhatTheDiskSays purges while the disk fails.
 func TestPurgeSaysWhatTheDiskSays(t *testing.T) {
-	q := failingQueue(t, "", 2, 0)
+	var fails atomic.Bool
+	q := openTestQueue(t, Options{fault: func() error {
+		if fails.Load() {
+			return errors.New("for the test")
+		}
+		return nil
+	}})
 	store(t, q, testMessage(3, 0))
+	fails.Store(true)
 	if _, err := q.Purge(context.Background(), "", time.Time{}); err == nil {
 		t.Error("a purge that was not stored succeeded")
 	}

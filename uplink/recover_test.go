@@ -385,7 +385,7 @@ func TestNothingIsEvictedWhileStreamsAreHeld(t *testing.T) {
 // TestSalvageWaitsForSpace has no room on the disk for a copy of the damaged
 // store; what is new goes out meanwhile.
 func TestSalvageWaitsForSpace(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "a[b]*") // no pattern
 	q := openTestQueue(t, Options{Dir: dir})
 	store(t, q, testMessage(5, 0))
 	closeQueue(t, q)
@@ -399,6 +399,11 @@ func TestSalvageWaitsForSpace(t *testing.T) {
 	}
 	store(t, q, testMessage(5, 1))
 	q.Settle(next(t, q, 1)[0], Delivered)
+	paths, err := quarantines(dir)
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("got the quarantined stores %q and %v, expected one", paths, err)
+	}
+	spoil(t, filepath.Join(paths[0], totalsFile), 0, []byte("garbage")) // which keeps no record from being salvaged
 	space.Store(1 << 40)
 	eventually(t, "the salvage", func() bool { s := q.Stats(); return s.SalvageError == nil && len(s.Salvaged) == 1 })
 	expectList(t, payloads(t, q, 1), "m0")
@@ -460,4 +465,145 @@ func TestQuarantinesKeepTheirOrderWhenTheClockIsSetBack(t *testing.T) {
 	}
 	expectSound(t, q)
 	expectOnce(t, q, 3)
+}
+
+// TestSalvageLeavesWhatHadLeft salvages a store from which records have left
+// above the watermark, and a dead letter.
+func TestSalvageLeavesWhatHadLeft(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	for i := range 6 {
+		store(t, q, testMessage(3, i))
+	}
+	out := next(t, q, 4)
+	q.Kill(out[3], "for the test")
+	q.Settle(out[2], Delivered)
+	q.Settle(out[1], Delivered)
+	eventually(t, "the dead letter", func() bool { return len(q.DeadLetters()) == 1 })
+	if err := q.DropDead(out[3].Seq); err != nil {
+		t.Fatal(err)
+	}
+	closeQueue(t, q)
+	spoilManifest(t, dir)
+	q = openTestQueue(t, Options{Dir: dir})
+	if s := awaitSalvage(t, q); s.Queued.Records != 3 || s.Unread != 0 || s.Dead.Records != 0 {
+		t.Errorf("salvage: %+v, expected three records", s)
+	}
+	expectList(t, payloads(t, q, 3), "m0", "m4", "m5")
+	expectSound(t, q)
+}
+
+// TestSalvageWithoutTheLastBlock damages the end of a table, where the name of
+// the route is.
+func TestSalvageWithoutTheLastBlock(t *testing.T) {
+	const n = 100
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	fill(t, q, n, func(i int) Message { return testMessage(5, i) })
+	closeQueue(t, q)
+	spoilManifest(t, dir)
+	tables, err := filepath.Glob(filepath.Join(dir, "store", "*.sst"))
+	if err != nil || len(tables) != 1 {
+		t.Fatalf("got the tables %q and %v, expected one", tables, err)
+	}
+	b, err := os.ReadFile(tables[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(b, []byte("rr5"))
+	if at < 0 {
+		t.Fatal("the name of the route is not in the table")
+	}
+	spoil(t, tables[0], int64(at), []byte("zzzzzzzzzzzz"))
+	q = openTestQueue(t, Options{Dir: dir})
+	s := awaitSalvage(t, q)
+	if s.Queued.Records < n-25 || len(s.Damaged) != 1 { // what is in one block is lost
+		t.Errorf("salvage: %+v", s)
+	}
+	expectSound(t, q)
+	for route, a := range q.Ledger() {
+		if !a.Balanced() {
+			t.Errorf("account of %s: %+v", route, a)
+		}
+	}
+}
+
+// TestSalvageGoesOnWhenThereIsSpaceAgain fills the disk in the middle of a
+// salvage. When it goes on, streams are not held, and records get new places:
+// only the note says which were queued already.
+func TestSalvageGoesOnWhenThereIsSpaceAgain(t *testing.T) {
+	const n = 20_000 // more than may wait for the disk
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir, Unsynced: true})
+	fill(t, q, n, func(i int) Message { return testMessage(1+i%3, i) })
+	closeQueue(t, q)
+	spoilManifest(t, dir)
+	var space atomic.Uint64
+	var commits atomic.Int64
+	space.Store(1 << 40)
+	opened := make(chan *Queue, 1)
+	q = openTestQueue(t, Options{
+		Dir: dir, Unsynced: true, MinFreeBytes: 1000, salvageAgain: time.Millisecond,
+		free: func(string) (uint64, error) { return space.Load(), nil },
+		fault: func() error {
+			if commits.Add(1) == 1 {
+				q := <-opened
+				space.Store(0)
+				q.watchDisk()
+			}
+			return nil
+		},
+	})
+	opened <- q
+	eventually(t, "the disk's floor", func() bool { return errors.Is(q.Stats().SalvageError, ErrFull) })
+	if got := q.Depth().Records; got == 0 || got >= n {
+		t.Fatalf("got %d records when the salvage was interrupted, expected some of %d", got, n)
+	}
+	space.Store(1 << 40)
+	eventually(t, "the salvage", func() bool { return len(q.Stats().Salvaged) == 1 })
+	expectSound(t, q)
+	expectOnce(t, q, n)
+}
+
+// TestSalvageKnowsWhatLeftByTheWatermark loses the deletion of a record.
+func TestSalvageKnowsWhatLeftByTheWatermark(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	for i := range 3 {
+		store(t, q, testMessage(5, i))
+	}
+	e := next(t, q, 2)
+	q.Settle(e[0], Delivered)
+	q.Settle(e[1], Delivered)
+	closeQueue(t, q)
+	db, err := openBadger(badgerOptions(filepath.Join(dir, "store"), true, q.opt.Logger))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(func(txn *badger.Txn) error { return txn.Set(recordKey(e[1].stream.id, e[1].Seq), encodeRecord(e[1])) }), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	spoilManifest(t, dir)
+	q = openTestQueue(t, Options{Dir: dir})
+	awaitSalvage(t, q)
+	expectSound(t, q)
+	if got := q.Depth().Records; got != 1 {
+		t.Errorf("got %d records, expected the one that had not left", got)
+	}
+}
+
+// TestSalvageMakesBacklogOfWhatWasLive checks that new messages of a by-lane
+// route do not wait for salvaged ones.
+func TestSalvageMakesBacklogOfWhatWasLive(t *testing.T) {
+	dir, policies := t.TempDir(), map[string]Policy{"r5": {Order: ByLane}}
+	q := openTestQueue(t, Options{Dir: dir, Policies: policies})
+	q.SetOnline(true)
+	store(t, q, testMessage(5, 0))
+	closeQueue(t, q)
+	spoilManifest(t, dir)
+	q = openTestQueue(t, Options{Dir: dir, Policies: policies})
+	awaitSalvage(t, q)
+	if streams, err := q.Streams(); err != nil || len(streams) != 1 || streams[0].Class != "backlog" {
+		t.Errorf("got %+v and %v, expected a backlog", streams, err)
+	}
 }

@@ -269,8 +269,11 @@ func (w *wreck) readState() error {
 func (w *wreck) takeOverLedger() error {
 	q, dir := w.chain.queue, w.out.Dir
 	copied, err := readTotals(filepath.Join(q.opt.Dir, dir))
-	if err != nil || copied.Format == 0 || q.Note(ledgerKnownKey(dir)) != 0 {
-		return err
+	if err != nil { // the records are worth more than what was counted since
+		q.opt.Logger.Error("the ledger of a quarantined store is not compared", "dir", dir, "error", err)
+	}
+	if copied.Format == 0 || q.Note(ledgerKnownKey(dir)) != 0 {
+		return nil
 	}
 	was, now := copied.Ledger.quarantine(), Ledger{}
 	if err := each(w.txn, prefixLedger, func(route string, b []byte) error {

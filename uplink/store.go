@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -148,9 +149,17 @@ func CheckUnused(dir string) error {
 // quarantines lists the stores that were moved away below dir, the oldest
 // first.
 func quarantines(dir string) ([]string, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "store.quarantine-*"))
-	slices.Sort(paths)
-	return paths, err
+	return glob(dir, "store.quarantine-*")
+}
+
+// glob lists the files of a directory, whatever that is called, in order.
+func glob(dir, pattern string) ([]string, error) {
+	names, err := fs.Glob(os.DirFS(dir), pattern)
+	for i, name := range names {
+		names[i] = filepath.Join(dir, name)
+	}
+	slices.Sort(names)
+	return names, err
 }
 
 // freeBytes is the space that this process may still use on dir's file system.
