@@ -74,6 +74,11 @@ func lineOf(e Entry) exportLine {
 // What the link delivers meanwhile is in it as well. What cannot be read is
 // counted at its end.
 func (q *Queue) Export(ctx context.Context, w io.Writer) (records, dead int64, err error) {
+	end, err := q.use()
+	if err != nil {
+		return 0, 0, fmt.Errorf("export the queue: %w", err)
+	}
+	defer end()
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	x := exporter{ctx: ctx, sum: sha256.New()}
 	x.enc = json.NewEncoder(io.MultiWriter(buffered, x.sum))

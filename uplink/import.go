@@ -35,6 +35,11 @@ func (q *Queue) Import(ctx context.Context, r io.Reader) (Imported, error) {
 	if err != nil {
 		return Imported{}, err
 	}
+	end, err := q.use()
+	if err != nil {
+		return Imported{}, err
+	}
+	defer end()
 	if !q.importing.TryLock() {
 		return Imported{}, fmt.Errorf("%w: another import is under way", ErrBusy)
 	}

@@ -157,8 +157,13 @@ type CheckReport struct {
 // letter, and whether the streams and the ledger say the same. A store with
 // problems still works; what they say is lost or miscounted.
 func (q *Queue) Check(ctx context.Context) (CheckReport, error) {
+	end, err := q.use()
+	if err != nil {
+		return CheckReport{}, err
+	}
+	defer end()
 	c := checker{ctx: ctx, counted: map[streamID]Tally{}, byRoute: map[string]Tally{}, dead: map[string]Tally{}, routes: map[uint16]string{}, marks: map[streamID]mark{}}
-	err := q.db.View(c.read)
+	err = q.db.View(c.read)
 	if err == nil {
 		c.compare()
 		if err := q.db.VerifyChecksum(); err != nil {

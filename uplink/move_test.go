@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -95,5 +96,43 @@ func TestExportErrorsNameTheLine(t *testing.T) {
 		if _, err := VerifyExport(bytes.NewReader(bytes.Join(spoiled, nil))); at > 0 && (err == nil || !strings.Contains(err.Error(), name)) {
 			t.Errorf("got %v, expected %q", err, name)
 		}
+	}
+}
+
+// writerFunc is an io.Writer.
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// TestCloseWaitsForAnExport closes a queue in the middle of an export, whose
+// store must stay open: what Badger has mapped is read there.
+func TestCloseWaitsForAnExport(t *testing.T) {
+	q := openTestQueue(t, Options{})
+	for i := range 10 {
+		m := testMessage(3, i)
+		m.Payload = make([]byte, 100_000)
+		store(t, q, m)
+	}
+	closed := make(chan error, 1)
+	var once sync.Once
+	_, _, err := q.Export(context.Background(), writerFunc(func(b []byte) (int, error) {
+		once.Do(func() {
+			go func() { closed <- q.Close() }()
+			select {
+			case err := <-closed:
+				t.Errorf("the queue was closed: %v", err)
+			case <-time.After(300 * time.Millisecond): // more than a close takes
+			}
+		})
+		return len(b), nil
+	}))
+	if err != nil {
+		t.Error(err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if _, err := q.Check(context.Background()); !errors.Is(err, ErrClosed) {
+		t.Errorf("a check after it: got %v, expected %v", err, ErrClosed)
 	}
 }

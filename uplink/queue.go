@@ -416,6 +416,18 @@ func (q *Queue) Close() error {
 	return nil
 }
 
+// use keeps the store open until the returned function is called, for what
+// reads it for long; it returns ErrClosed if that is too late.
+func (q *Queue) use() (end func(), err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil, ErrClosed
+	}
+	q.done.Add(1)
+	return q.done.Done, nil
+}
+
 // signal wakes the one reader of a channel of capacity one.
 func signal(c chan struct{}) {
 	select {

@@ -538,6 +538,9 @@ func TestSalvageGoesOnWhenThereIsSpaceAgain(t *testing.T) {
 	fill(t, q, n, func(i int) Message { return testMessage(1+i%3, i) })
 	closeQueue(t, q)
 	spoilManifest(t, dir)
+	if err := os.Remove(filepath.Join(dir, totalsFile)); err != nil { // so that the old ledger is taken over, once
+		t.Fatal(err)
+	}
 	var space atomic.Uint64
 	var commits atomic.Int64
 	space.Store(1 << 40)
@@ -562,6 +565,15 @@ func TestSalvageGoesOnWhenThereIsSpaceAgain(t *testing.T) {
 	space.Store(1 << 40)
 	eventually(t, "the salvage", func() bool { return len(q.Stats().Salvaged) == 1 })
 	expectSound(t, q)
+	var accepted int64
+	for route, a := range q.Ledger() {
+		if accepted += a.Accepted.Records; !a.Balanced() || a.Quarantined.Records != 0 {
+			t.Errorf("account of %s: %+v", route, a)
+		}
+	}
+	if accepted != n {
+		t.Errorf("the ledger says %d accepted, expected %d", accepted, n)
+	}
 	expectOnce(t, q, n)
 }
 
