@@ -285,6 +285,7 @@ func TestASalvagedStoreIsNotSalvagedAgain(t *testing.T) {
 	awaitSalvage(t, q)
 	q.Settle(next(t, q, 1)[0], Delivered)
 	store(t, q, testMessage(5, 1))
+	last := q.LastSequence()
 	closeQueue(t, q)
 	if err := os.Remove(filepath.Join(dir, totalsFile)); err != nil {
 		t.Fatal(err)
@@ -293,6 +294,9 @@ func TestASalvagedStoreIsNotSalvagedAgain(t *testing.T) {
 	now.advance(time.Second)
 	q = openTestQueue(t, Options{Dir: dir, Now: now.now})
 	awaitSalvage(t, q)
+	if got := q.LastSequence(); got <= last {
+		t.Errorf("sequence numbers go on from %d, expected more than %d", got, last)
+	}
 	expectList(t, payloads(t, q, int(q.Depth().Records)), "m1")
 }
 

@@ -267,3 +267,23 @@ func TestSalvageMakesBacklogOfWhatWasLive(t *testing.T) {
 		t.Errorf("got %+v and %v, expected a backlog", streams, err)
 	}
 }
+
+// TestWhatIsSalvagedLateComesLast adds an old record to a stream that is not
+// held: the reader, who takes new ones from memory, has to see it.
+func TestWhatIsSalvagedLateComesLast(t *testing.T) {
+	q := openTestQueue(t, Options{})
+	store(t, q, testMessage(3, 0))
+	q.Settle(next(t, q, 1)[0], Delivered)
+	q.mu.Lock()
+	q.seq += 100
+	q.mu.Unlock()
+	store(t, q, testMessage(3, 1))
+	c := chain{queue: q, recovered: true}
+	if err := c.add(context.Background(), Entry{Message: testMessage(3, 2), Seq: 50, Accepted: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.wait(); err != nil {
+		t.Fatal(err)
+	}
+	expectList(t, payloads(t, q, 2), "m1", "m2")
+}
