@@ -287,3 +287,78 @@ func TestWhatIsSalvagedLateComesLast(t *testing.T) {
 	}
 	expectList(t, payloads(t, q, 2), "m1", "m2")
 }
+
+// TestWhatIsSalvagedInTimeComesFirst adds an old record to a stream that is
+// held, behind a new one.
+func TestWhatIsSalvagedInTimeComesFirst(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	q.mu.Lock()
+	q.seq, q.salvaging = 100, true
+	q.mu.Unlock()
+	store(t, q, testMessage(3, 1))
+	if entries, err := q.take(Want{Max: 1, History: 1}); err != nil || len(entries) > 0 {
+		t.Errorf("a stream that is held gave %+v and %v", entries, err)
+	}
+	c := chain{queue: q, recovered: true}
+	if err := c.add(context.Background(), Entry{Message: testMessage(3, 0), Seq: 50, Accepted: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.wait(); err != nil {
+		t.Fatal(err)
+	}
+	q.release()
+	expectSound(t, q)
+	expectList(t, payloads(t, q, 2), "m0", "m1")
+	closeQueue(t, q)
+	q = openTestQueue(t, Options{Dir: dir})
+	expectList(t, payloads(t, q, 2), "m0", "m1")
+}
+
+// TestSalvageAfterWhatIsNewHasLeft salvages at a later start, when the old
+// places of the records are below the watermark.
+func TestSalvageAfterWhatIsNewHasLeft(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	store(t, q, testMessage(5, 0))
+	closeQueue(t, q)
+	spoilManifest(t, dir)
+	full := func(string) (uint64, error) { return 1000, nil } // no space for a salvage
+	q = openTestQueue(t, Options{Dir: dir, MinFreeBytes: 1000, free: full})
+	awaitSalvages(t, q)
+	store(t, q, testMessage(5, 1))
+	q.Settle(next(t, q, 1)[0], Delivered)
+	closeQueue(t, q)
+	q = openTestQueue(t, Options{Dir: dir})
+	awaitSalvage(t, q)
+	expectSound(t, q)
+	expectList(t, payloads(t, q, 1), "m0")
+}
+
+// TestSalvageStopsAtTheBound has room for some of what is in a damaged store.
+func TestSalvageStopsAtTheBound(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	for i := range 10 {
+		store(t, q, testMessage(5, i))
+	}
+	closeQueue(t, q)
+	spoilManifest(t, dir)
+	q = openTestQueue(t, Options{Dir: dir, Policies: map[string]Policy{"r5": {MaxRecords: 4, Overflow: Reject}}})
+	if s := awaitSalvage(t, q); s.Queued.Records != 4 || s.Left.Records != 6 {
+		t.Errorf("salvage: %+v, expected four and six that are left", s)
+	}
+	expectList(t, payloads(t, q, 4), "m0", "m1", "m2", "m3")
+	if a := q.Ledger()["r5"]; !a.Balanced() || a.Quarantined.Records != 6 || a.Evicted.Records != 0 {
+		t.Errorf("account: %+v", a)
+	}
+}
+
+// TestAChainThatFailedTakesNothing checks that what comes after a failure is
+// not stored behind it.
+func TestAChainThatFailedTakesNothing(t *testing.T) {
+	c := chain{queue: openTestQueue(t, Options{}), failed: errors.New("for the test")}
+	if err := c.add(context.Background(), Entry{Message: testMessage(3, 0)}); !errors.Is(err, c.failed) {
+		t.Errorf("got %v, expected %v", err, c.failed)
+	}
+}
