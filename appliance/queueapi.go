@@ -71,6 +71,9 @@ func (a *app) peekQueue(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, apiError{fmt.Sprintf("expected n from 1 to %d, and after as a sequence number", maxPeek)})
 		return
 	}
+	if a.unknownRoute(w, r.FormValue("route")) {
+		return
+	}
 	entries, err := a.queue.Peek(r.FormValue("route"), after, n)
 	if err != nil {
 		answer(w, http.StatusInternalServerError, apiError{err.Error()})
@@ -115,16 +118,38 @@ func (a *app) purgeQueue(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusBadRequest, apiError{"expected a route or all, and before as a time such as 2026-01-31T06:00:00Z"})
 		return
 	}
-	if _, known := a.queue.Ledger()[route]; route != "" && !known {
-		answer(w, http.StatusNotFound, apiError{fmt.Sprintf("no record was ever queued on a route called %q", route)})
+	if a.unknownRoute(w, route) {
 		return
 	}
+	unhurried(w)
 	gone, err := a.queue.Purge(r.Context(), route, before)
 	if err != nil {
-		answer(w, http.StatusInternalServerError, apiError{err.Error()})
+		answer(w, statusOf(err), apiError{fmt.Sprintf("%v; purged so far: %d records", err, gone.Records)})
 		return
 	}
 	answer(w, http.StatusOK, gone)
+}
+
+// unknownRoute refuses the name of a route that never had a record.
+func (a *app) unknownRoute(w http.ResponseWriter, route string) bool {
+	if _, known := a.queue.Ledger()[route]; route == "" || known {
+		return false
+	}
+	answer(w, http.StatusNotFound, apiError{fmt.Sprintf("no record was ever queued on a route called %q", route)})
+	return true
+}
+
+// statusOf is how HTTP calls an error of the queue.
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, uplink.ErrExport):
+		return http.StatusBadRequest
+	case errors.Is(err, uplink.ErrBusy):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, uplink.ErrFull):
+		return http.StatusInsufficientStorage
+	}
+	return http.StatusInternalServerError
 }
 
 func (a *app) checkQueue(w http.ResponseWriter, r *http.Request) {
@@ -153,11 +178,7 @@ func (a *app) importQueue(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, done)
 	case errors.Is(err, context.Canceled):
 	default:
-		status := http.StatusInternalServerError
-		if errors.Is(err, uplink.ErrExport) {
-			status = http.StatusBadRequest
-		}
-		answer(w, status, apiError{fmt.Sprintf("%v; imported so far: %d records and %d dead letters; the same import goes on there", err, done.Queued.Records, done.Dead.Records)})
+		answer(w, statusOf(err), apiError{fmt.Sprintf("%v; imported so far: %d records and %d dead letters; the same import goes on there", err, done.Queued.Records, done.Dead.Records)})
 	}
 }
 

@@ -105,6 +105,9 @@ func (c *queueExportCommand) Run(e *env) error {
 		return err
 	}
 	fmt.Fprintf(e.out, "%s: %d records and %d dead letters; they are still queued here\n", c.File, end.Records, end.Dead)
+	if end.Unread > 0 {
+		return fmt.Errorf("%d more cannot be read and are not in it; outstation queue fsck says which", end.Unread)
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -57,10 +58,20 @@ func (c remote) do(ctx context.Context, r request, read func(io.Reader) error) e
 		base = "http://" + base
 	}
 	h := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return exchange(ctx, &h, base, r, read, func(err error) error {
+	err := exchange(ctx, &h, base, r, read, func(err error) error {
 		return fmt.Errorf("no appliance answers at %s; is it running? %w", c.Web, err)
 	})
+	var refused refusedError
+	if errors.As(err, &refused) {
+		return fmt.Errorf("the appliance refused: %w", err)
+	}
+	return err
 }
+
+// refusedError is why a request was refused.
+type refusedError string
+
+func (e refusedError) Error() string { return string(e) }
 
 // exchange sends a request and hands the body of a good answer to read.
 func exchange(ctx context.Context, h *http.Client, base string, r request, read func(io.Reader) error, unreachable func(error) error) error {
@@ -84,7 +95,7 @@ func exchange(ctx context.Context, h *http.Client, base string, r request, read 
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("the appliance refused: %s", refusal(resp))
+		return refusedError(refusal(resp))
 	}
 	return read(resp.Body)
 }

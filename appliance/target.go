@@ -9,12 +9,17 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"outstation/uplink"
 )
 
 // queueDir is where the queue lies below the data directory.
 const queueDir = "queue"
+
+// minFree is the disk's floor for a tool, in bytes: what Badger's mapped files
+// may still take. The appliance's own may be higher.
+const minFree = 64 << 20
 
 // target is a queue: that of a running appliance, or one in the directory of
 // a stopped one.
@@ -39,8 +44,10 @@ func (t target) do(ctx context.Context, r request, read func(io.Reader) error) e
 	a := &app{queue: q, log: slog.Default()}
 	mux := http.NewServeMux()
 	a.queueCalls(mux)
-	h := http.Client{Transport: handlerTransport{mux}}
-	err = exchange(ctx, &h, "http://"+queueDir, r, read, func(err error) error { return err })
+	var h handlerTransport
+	h.handler = mux
+	err = exchange(ctx, &http.Client{Transport: &h}, "http://"+queueDir, r, read, func(err error) error { return err })
+	h.serving.Wait() // nobody may read a store that is closed
 	return errors.Join(err, q.Close())
 }
 
@@ -50,10 +57,12 @@ func openStopped(opt uplink.Options) (*uplink.Queue, error) {
 		return nil, usageError{fmt.Errorf("--dir: expected the data_dir of an appliance, which has %s: %w", filepath.Join(queueDir, "store"), err)}
 	}
 	opt.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	opt.MinFreeBytes = 1
+	opt.MinFreeBytes = minFree
 	opt.MaxBytes = maxBytes // what is there stays there
 	q, err := uplink.Open(opt)
 	switch {
+	case errors.Is(err, uplink.ErrLocked) && !opt.Inspect:
+		return nil, fmt.Errorf("the appliance is running; it salvages by itself when it starts: %w", err)
 	case errors.Is(err, uplink.ErrLocked):
 		return nil, fmt.Errorf("the appliance is running; ask it without --dir: %w", err)
 	case err != nil && opt.Inspect:
@@ -63,10 +72,13 @@ func openStopped(opt uplink.Options) (*uplink.Queue, error) {
 }
 
 // handlerTransport serves requests by a handler of this process.
-type handlerTransport struct{ handler http.Handler }
+type handlerTransport struct {
+	handler http.Handler
+	serving sync.WaitGroup
+}
 
 // RoundTrip returns as soon as the handler begins to answer.
-func (t handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t *handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
@@ -74,15 +86,16 @@ func (t handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := &pipeWriter{out: out, began: make(chan struct{}), resp: &http.Response{
 		StatusCode: http.StatusOK, Status: http.StatusText(http.StatusOK), Header: http.Header{}, Body: in, Request: r, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}}
-	go func() {
+	t.serving.Go(func() {
 		t.handler.ServeHTTP(w, r)
 		w.WriteHeader(http.StatusOK)
 		_ = out.Close() // it never fails
-	}()
+	})
 	select {
 	case <-w.began:
 		return w.resp, nil
 	case <-r.Context().Done():
+		_ = in.Close() // so that the handler does not wait for a reader
 		return nil, r.Context().Err()
 	}
 }

@@ -150,6 +150,7 @@ func tell(batch []pending, err error) {
 func (q *Queue) giveUp(batch []pending, settled []settlement, err error) {
 	q.mu.Lock()
 	q.failing = err
+	batch = append(slices.Clip(batch), q.breakChains(batch, err)...)
 	for _, p := range batch {
 		q.account(p.entry.Route, -p.entry.bytes(), -1)
 		p.entry.stream.waiting--
@@ -276,7 +277,7 @@ func (q *Queue) plan(batch []pending, settled []settlement) change {
 		m.newest = max(m.newest, p.entry.Seq)
 		ch.streams[s] = m
 		switch {
-		case p.recovered:
+		case p.chain != nil && p.chain.recovered:
 			ch.ledger.recover(s.route, size, queued)
 		case p.dead != nil:
 			ch.ledger.revive(s.route, size)

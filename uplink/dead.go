@@ -142,6 +142,7 @@ func (q *Queue) removeDead(id uint64, o Outcome) error {
 	defer q.committing.Unlock()
 	q.mu.Lock()
 	d, ok := q.dead[id]
+	delete(q.dead, id) // so that it is not retried meanwhile
 	a := q.ledger[d.Route]
 	q.mu.Unlock()
 	if !ok {
@@ -150,18 +151,18 @@ func (q *Queue) removeDead(id uint64, o Outcome) error {
 	a.Dead.sub(d.Size)
 	a.of(o).add(d.Size)
 	b, err := encodeAccount(a)
-	if err != nil {
-		return err
-	}
-	if err := q.db.Update(func(txn *badger.Txn) error {
-		return errors.Join(txn.Delete(deadKey(id)), txn.Set(ledgerKey(d.Route), b))
-	}); err != nil {
-		return fmt.Errorf("remove dead letter %d: %w", id, err)
+	if err == nil {
+		err = q.db.Update(func(txn *badger.Txn) error {
+			return errors.Join(txn.Delete(deadKey(id)), txn.Set(ledgerKey(d.Route), b))
+		})
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if err != nil {
+		q.dead[id] = d
+		return fmt.Errorf("remove dead letter %d: %w", id, err)
+	}
 	q.ledger[d.Route] = a
-	delete(q.dead, id)
 	return nil
 }
 

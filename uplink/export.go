@@ -52,7 +52,8 @@ type exportLine struct {
 type ExportEnd struct {
 	Records int64  `json:"records"`
 	Dead    int64  `json:"dead"`
-	SHA256  string `json:"sha256"` // of all lines before, in hex
+	Unread  int64  `json:"unread,omitempty"` // that are damaged, and not in the export
+	SHA256  string `json:"sha256"`           // of all lines before, in hex
 }
 
 func (l exportLine) entry() Entry {
@@ -70,8 +71,14 @@ func lineOf(e Entry) exportLine {
 }
 
 // Export writes everything that is queued and dead, as it is at one moment.
-// What the link delivers meanwhile is in it as well.
+// What the link delivers meanwhile is in it as well. What cannot be read is
+// counted at its end.
 func (q *Queue) Export(ctx context.Context, w io.Writer) (records, dead int64, err error) {
+	end, err := q.use()
+	if err != nil {
+		return 0, 0, fmt.Errorf("export the queue: %w", err)
+	}
+	defer end()
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	x := exporter{ctx: ctx, age: &q.age, sum: sha256.New()}
 	x.enc = json.NewEncoder(io.MultiWriter(buffered, x.sum))
@@ -90,7 +97,7 @@ func (q *Queue) Export(ctx context.Context, w io.Writer) (records, dead int64, e
 		return each(txn, prefixDead, x.deadLetter)
 	})
 	if err == nil {
-		err = x.enc.Encode(exportLine{End: &ExportEnd{x.records, x.dead, hex.EncodeToString(x.sum.Sum(nil))}})
+		err = x.enc.Encode(exportLine{End: &ExportEnd{x.records, x.dead, x.unread, hex.EncodeToString(x.sum.Sum(nil))}})
 	}
 	if err = errors.Join(err, buffered.Flush()); err != nil {
 		return x.records, x.dead, fmt.Errorf("export the queue: %w", err)
@@ -106,7 +113,7 @@ type exporter struct {
 	routes map[uint16]string
 	ids    []streamID
 
-	records, dead int64
+	records, dead, unread int64
 }
 
 // readRoutes reads the names of the routes and the streams, the highest lane
@@ -139,8 +146,9 @@ func (x *exporter) readRoutes(txn *badger.Txn) error {
 func (x *exporter) stream(txn *badger.Txn, id streamID) error {
 	return eachBelow(txn, recordPrefix(id), func(key []byte, b []byte) error {
 		e := Entry{Seq: seqOf(key), Message: Message{Route: x.routes[id.route], Lane: int(id.lane)}}
-		if err := decodeRecord(&e, b); err != nil {
-			return fmt.Errorf("%w; outstation queue fsck says more", err)
+		if decodeRecord(&e, b) != nil {
+			x.unread++
+			return nil
 		}
 		x.records++
 		return errors.Join(x.ctx.Err(), x.enc.Encode(lineOf(x.age.entryWall(e))))
@@ -149,12 +157,10 @@ func (x *exporter) stream(txn *badger.Txn, id streamID) error {
 
 func (x *exporter) deadLetter(_ string, b []byte) error {
 	d, err := decodeDead(b)
-	if err != nil {
-		return err
-	}
 	e := Entry{Seq: d.ID, Message: Message{Route: d.Route, Lane: d.Lane}}
-	if err := decodeRecord(&e, d.record); err != nil {
-		return err
+	if err != nil || decodeRecord(&e, d.record) != nil {
+		x.unread++
+		return nil
 	}
 	line := lineOf(x.age.entryWall(e))
 	line.Dead = &d

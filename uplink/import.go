@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"sync"
 )
 
 // Imported says what an import queued. Skipped were imported before.
@@ -36,7 +35,16 @@ func (q *Queue) Import(ctx context.Context, r io.Reader) (Imported, error) {
 	if err != nil {
 		return Imported{}, err
 	}
-	im := importer{queue: q, key: importKey(head.ID), failed: make(chan error, 1)}
+	end, err := q.use()
+	if err != nil {
+		return Imported{}, err
+	}
+	defer end()
+	if !q.importing.TryLock() {
+		return Imported{}, fmt.Errorf("%w: another import is under way", ErrBusy)
+	}
+	defer q.importing.Unlock()
+	im := importer{chain: chain{queue: q}, key: importKey(head.ID)}
 	im.from = q.Note(im.key)
 	for err == nil {
 		var line exportLine
@@ -44,9 +52,9 @@ func (q *Queue) Import(ctx context.Context, r io.Reader) (Imported, error) {
 			err = im.take(ctx, line, x.lines)
 		}
 	}
-	im.waiting.Wait()
+	failed := im.chain.wait()
 	if errors.Is(err, io.EOF) {
-		err = failure(ctx, im.failed)
+		err = failed
 	}
 	return im.out, err
 }
@@ -65,12 +73,10 @@ func VerifyExport(r io.Reader) (ExportEnd, error) {
 }
 
 type importer struct {
-	queue   *Queue
-	key     string
-	from    uint64 // lines that were imported before
-	out     Imported
-	waiting sync.WaitGroup // records that are not stored
-	failed  chan error     // the first failure of one
+	chain chain
+	key   string
+	from  uint64 // lines that were imported before
+	out   Imported
 }
 
 // take queues one line's record, or keeps its dead letter.
@@ -79,34 +85,22 @@ func (im *importer) take(ctx context.Context, l exportLine, n uint64) error {
 		im.out.Skipped++
 		return nil
 	}
-	if err := failure(ctx, im.failed); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	e := im.queue.age.entryFrom(l.entry())
+	e := im.chain.queue.age.entryFrom(l.entry())
 	e.Note = Note{im.key, n}
 	if l.Dead != nil {
-		im.waiting.Wait() // the note says that all before are stored
 		d := *l.Dead
 		d.record, d.Size = encodeRecord(e), e.bytes()
-		if err := im.queue.keepDead(d, false, e.Note); err != nil {
-			return err
+		if err := im.chain.keepDead(d, e.Note); err != nil {
+			return fmt.Errorf("line %d: %w", n+1, err)
 		}
 		im.out.Dead.add(d.Size)
 		return nil
 	}
-	im.waiting.Add(1)
-	err := im.queue.reinsert(ctx, e, false, func(err error) {
-		defer im.waiting.Done()
-		if err != nil {
-			select {
-			case im.failed <- err:
-			default:
-			}
-		}
-	})
-	if err != nil {
-		im.waiting.Done()
-		return fmt.Errorf("line %d: %w", n, err)
+	if err := im.chain.add(ctx, e); err != nil {
+		return fmt.Errorf("line %d: %w", n+1, err)
 	}
 	im.out.Queued.add(e.bytes())
 	return nil
@@ -116,6 +110,7 @@ func (im *importer) take(ctx context.Context, l exportLine, n uint64) error {
 type exportReader struct {
 	in    *bufio.Scanner
 	sum   hash.Hash
+	read  uint64 // lines so far, the head too
 	lines uint64 // records and dead letters so far
 	end   ExportEnd
 }
@@ -128,16 +123,17 @@ func newExportReader(r io.Reader) *exportReader {
 
 // line returns the next line, or what is wrong with it.
 func (x *exportReader) line(v any) error {
+	x.read++
 	if !x.in.Scan() {
 		if err := x.in.Err(); err != nil {
-			return fmt.Errorf("%w: line %d: %w", ErrExport, x.lines+2, err)
+			return fmt.Errorf("%w: line %d: %w", ErrExport, x.read, err)
 		}
 		return fmt.Errorf("%w: it ends after %d records, without its last line: it was cut off", ErrExport, x.lines)
 	}
 	dec := json.NewDecoder(bytes.NewReader(x.in.Bytes()))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		return fmt.Errorf("%w: line %d: %w", ErrExport, x.lines+2, err)
+		return fmt.Errorf("%w: line %d: %w", ErrExport, x.read, err)
 	}
 	return nil
 }
@@ -175,12 +171,13 @@ func (x *exportReader) next() (l exportLine, err error) {
 		x.end.Records++
 	}
 	if err := check(l.entry().Message); err != nil {
-		return l, fmt.Errorf("%w: line %d: %w", ErrExport, x.lines+1, err)
+		return l, fmt.Errorf("%w: line %d: %w", ErrExport, x.read, err)
 	}
 	return l, nil
 }
 
 func (x *exportReader) finish(said ExportEnd) error {
+	x.end.Unread = said.Unread // of which there are no lines
 	x.end.SHA256 = hex.EncodeToString(x.sum.Sum(nil))
 	if said != x.end {
 		return fmt.Errorf("%w: it was changed or damaged: got %+v, its end says %+v", ErrExport, x.end, said)

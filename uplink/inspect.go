@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,10 +78,11 @@ func (q *Queue) Peek(route string, after uint64, n int) ([]Entry, error) {
 // Purge removes what is queued on a route, or on all where route is empty,
 // the oldest first, up to the first of each stream that was accepted at or
 // after the given time, unless that is zero. What the link has in flight is
-// not removed. When the error is nil, the removal is synced.
+// not removed, nor what is accepted meanwhile. When the error is nil, the
+// removal is synced.
 func (q *Queue) Purge(ctx context.Context, route string, before time.Time) (Tally, error) {
 	q.mu.Lock()
-	salvaging := q.salvaging
+	salvaging, until := q.salvaging, q.seq
 	q.mu.Unlock()
 	if salvaging {
 		return Tally{}, fmt.Errorf("%w: a quarantined store is being salvaged; purge when that has ended", ErrBusy)
@@ -90,31 +92,35 @@ func (q *Queue) Purge(ctx context.Context, route string, before time.Time) (Tall
 		if route != "" && s.route != route {
 			continue
 		}
-		t, err := q.purgeStream(ctx, s, before)
-		gone = gone.plus(t)
-		if err != nil {
-			return gone, err
+		for more := true; more; {
+			t, m, err := q.purgeSome(s, until, before)
+			more, gone = m, gone.plus(t)
+			if err = errors.Join(err, ctx.Err()); err == nil {
+				err = q.awaitLeaves(ctx) // what waits for its commit takes memory
+			}
+			if err != nil {
+				return gone, err
+			}
 		}
 	}
-	return gone, q.awaitLeaves(ctx)
+	return gone, nil
 }
 
-func (q *Queue) purgeStream(ctx context.Context, s *stream, before time.Time) (gone Tally, err error) {
+// purgeSome removes as much of a stream as one transaction takes, and reports
+// whether there is more.
+func (q *Queue) purgeSome(s *stream, until uint64, before time.Time) (gone Tally, more bool, err error) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
-	for ctx.Err() == nil {
+	for range maxBatchSettled {
 		ok, err := q.head(s)
-		if err != nil || !ok {
-			return gone, err
-		}
-		if !before.IsZero() && !s.ahead[0].Accepted.Before(q.age.from(before)) {
-			return gone, nil
+		if err != nil || !ok || s.ahead[0].Seq > until || (!before.IsZero() && !s.ahead[0].Accepted.Before(q.age.from(before))) {
+			return gone, false, err
 		}
 		e := q.issue(s)
 		q.Settle(e, Purged)
 		gone.add(e.bytes())
 	}
-	return gone, ctx.Err()
+	return gone, true, nil
 }
 
 // awaitLeaves waits until every settlement so far is stored.
@@ -153,8 +159,13 @@ type CheckReport struct {
 // letter, and whether the streams and the ledger say the same. A store with
 // problems still works; what they say is lost or miscounted.
 func (q *Queue) Check(ctx context.Context) (CheckReport, error) {
+	end, err := q.use()
+	if err != nil {
+		return CheckReport{}, err
+	}
+	defer end()
 	c := checker{ctx: ctx, counted: map[streamID]Tally{}, byRoute: map[string]Tally{}, dead: map[string]Tally{}, routes: map[uint16]string{}, marks: map[streamID]mark{}}
-	err := q.db.View(c.read)
+	err = q.db.View(c.read)
 	if err == nil {
 		c.compare()
 		if err := q.db.VerifyChecksum(); err != nil {

@@ -63,8 +63,15 @@ func (q *Queue) headExpired(s *stream, now time.Time) bool {
 
 // evict makes room at the bounds of the routes and of the whole. No lane gives
 // way while a lower one has records that wait for their commit; whoever needs
-// the room asks again.
+// the room asks again. While a salvage holds streams nothing is evicted: what
+// is to go first is in them.
 func (q *Queue) evict() {
+	q.mu.Lock()
+	held := q.salvaging
+	q.mu.Unlock()
+	if held {
+		return
+	}
 	for _, s := range q.byLane() {
 		q.mu.Lock()
 		p, load := q.policies[s.route], q.load[s.route]

@@ -35,12 +35,16 @@ func (m *ledgerModel) open() {
 
 // crash goes on with a copy of the directory, as a kill leaves it.
 func (m *ledgerModel) crash() {
+	m.kill()
+	m.open()
+}
+
+func (m *ledgerModel) kill() {
 	m.queue.committing.Lock()
 	to := killed(m.t, m.dir)
 	m.queue.committing.Unlock()
 	closeQueue(m.t, m.queue)
 	m.dir = to
-	m.open()
 }
 
 func (m *ledgerModel) produce() {
@@ -119,7 +123,11 @@ func (m *ledgerModel) reimport() {
 // damage makes the store one that has to be quarantined, and awaits its
 // salvage.
 func (m *ledgerModel) damage() {
-	closeQueue(m.t, m.queue)
+	if m.rnd.IntN(2) == 0 {
+		m.kill() // the copy of the totals is old
+	} else {
+		closeQueue(m.t, m.queue)
+	}
 	spoilManifest(m.t, m.dir)
 	m.clock.advance(time.Second) // the quarantine is named after it
 	m.open()

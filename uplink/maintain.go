@@ -30,6 +30,9 @@ func (q *Queue) maintain(ctx context.Context) {
 		case <-tick.C:
 		}
 		q.watchDisk()
+		if q.opt.Inspect {
+			continue
+		}
 		if left := q.left(); left-flattened >= max(flattenAfter, q.Depth().Records) {
 			flattened = left
 			q.reclaim()
@@ -40,7 +43,7 @@ func (q *Queue) maintain(ctx context.Context) {
 // watchDisk sets the refusal that holds while the file system has less than
 // the floor: a full disk would reach Badger's mapped files as a SIGBUS.
 func (q *Queue) watchDisk() {
-	free, err := freeBytes(q.opt.Dir)
+	free, err := q.opt.free(q.opt.Dir)
 	if floor := q.bounds().MinFreeBytes; err == nil && free < floor {
 		err = fmt.Errorf("%w: %d bytes are free on the disk, the floor is %d", ErrFull, free, floor)
 	}
@@ -50,6 +53,13 @@ func (q *Queue) watchDisk() {
 		q.openRoom()
 	}
 	q.lowDisk, q.freeDisk = err, free
+}
+
+// refusing is why the disk's floor refuses, or nil.
+func (q *Queue) refusing() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.lowDisk
 }
 
 // left counts the records that left the queue since it was created.

@@ -55,6 +55,9 @@ type Options struct {
 	mono func() time.Duration
 	// fault is asked before a commit; its error is the commit's. Tests set it.
 	fault func() error
+	// free is the free space of a directory's file system. Tests set it.
+	free         func(dir string) (uint64, error)
+	salvageAgain time.Duration // tests set it
 	// Inspect opens the store for a tool: nothing is evicted, expired or
 	// salvaged, and a store that cannot be read is an error and stays where it
 	// is.
@@ -79,6 +82,9 @@ type Queue struct {
 	// before mu.
 	committing sync.Mutex
 
+	copying   sync.Mutex // held while the totals are copied
+	importing sync.Mutex // held by an import
+
 	// reading is held while records are taken from the head of a stream: by
 	// Next, and by the keeper that evicts and expires. It is taken before mu.
 	reading sync.Mutex
@@ -94,11 +100,11 @@ type Queue struct {
 	leavesStored uint64 // of them stored
 	salvaging    bool   // streams in which salvaged records belong are held
 	salvaged     []Salvage
-	salvageError error
-	salvageDone  chan struct{} // closed at the end of the salvage
-	totalsError  error         // why the copy of the totals is not written, or nil
-	writing      bool          // a batch was taken from pending and settled, and is not in the store yet
-	room         chan struct{} // closed and replaced when there may be room
+	unsalvaged   map[string]error // why quarantined stores could not be salvaged
+	salvageDone  chan struct{}    // closed when each was salvaged, or could not be
+	totalsError  error            // why the copy of the totals is not written, or nil
+	writing      bool             // a batch was taken from pending and settled, and is not in the store yet
+	room         chan struct{}    // closed and replaced when there may be room
 	streams      map[streamID]*stream
 	order        []*stream         // highest lane first
 	routes       map[string]uint16 // numbers of routes
@@ -126,10 +132,10 @@ type Queue struct {
 
 // pending is a message that waits for its commit.
 type pending struct {
-	entry     Entry
-	done      func(error)
-	dead      *DeadLetter // that it is revived from, or nil
-	recovered bool        // it comes from a quarantined store
+	entry Entry
+	done  func(error)
+	dead  *DeadLetter // that it is revived from, or nil
+	chain *chain      // that it belongs to, or nil
 }
 
 // settlement is a record that left. Settlements are committed in their order,
@@ -158,7 +164,7 @@ func Open(opt Options) (*Queue, error) {
 		return nil, err
 	}
 	q := &Queue{
-		opt: opt, lock: lock, policies: opt.Policies, deaths: map[string]uint64{},
+		opt: opt, lock: lock, policies: opt.Policies, deaths: map[string]uint64{}, unsalvaged: map[string]error{},
 		room: make(chan struct{}), wake: make(chan struct{}, 1), wakeKeeper: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 	}
 	options := badgerOptions(filepath.Join(opt.Dir, "store"), !opt.Unsynced, opt.Logger)
@@ -184,15 +190,15 @@ func Open(opt Options) (*Queue, error) {
 // succeed takes over what former stores left, and returns those that are to
 // be salvaged.
 func (q *Queue) succeed() ([]string, error) {
-	if q.opt.Inspect {
-		return nil, nil
-	}
 	if q.blank() {
 		if err := q.adopt(); err != nil {
 			return nil, err
 		}
 	}
-	return q.unsalvaged()
+	if q.opt.Inspect {
+		return nil, nil
+	}
+	return q.wrecks()
 }
 
 // start starts the queue's goroutines.
@@ -206,6 +212,7 @@ func (q *Queue) start(wrecks []string) {
 	if len(wrecks) == 0 {
 		close(q.salvageDone)
 	}
+	q.done.Go(func() { q.maintain(ctx) })
 	if q.opt.Inspect {
 		return
 	}
@@ -213,7 +220,6 @@ func (q *Queue) start(wrecks []string) {
 		q.done.Go(func() { q.salvageAll(ctx, wrecks) })
 	}
 	q.done.Go(func() { q.keep(ctx) })
-	q.done.Go(func() { q.maintain(ctx) })
 	q.done.Go(func() { q.keepTotals(ctx) })
 }
 
@@ -232,6 +238,12 @@ func withDefaults(opt Options) Options {
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
+	}
+	if opt.free == nil {
+		opt.free = freeBytes
+	}
+	if opt.salvageAgain == 0 {
+		opt.salvageAgain = salvageAgain
 	}
 	return opt
 }
@@ -429,6 +441,18 @@ func (q *Queue) Close() error {
 // closeTimeout is how long Close waits for the disk. The lock is kept beyond
 // it, until the process ends.
 const closeTimeout = 30 * time.Second
+
+// use keeps the store open until the returned function is called, for what
+// reads it for long; it returns ErrClosed if that is too late.
+func (q *Queue) use() (end func(), err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil, ErrClosed
+	}
+	q.done.Add(1)
+	return q.done.Done, nil
+}
 
 // signal wakes the one reader of a channel of capacity one.
 func signal(c chan struct{}) {

@@ -41,7 +41,7 @@ func readRaw(dir string, emit func(rawEntry) error) (damaged []string, err error
 		pattern string
 		read    func(file string, emit func(rawEntry) error) error
 	}{{"*.sst", readTable}, {"*.mem", readLog}} {
-		files, err := filepath.Glob(filepath.Join(dir, kind.pattern))
+		files, err := glob(dir, kind.pattern)
 		if err != nil {
 			return damaged, err
 		}

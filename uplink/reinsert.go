@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -13,14 +15,33 @@ import (
 // such a one nothing is evicted.
 var errBound = fmt.Errorf("%w: at its bound", ErrFull)
 
-// reinsert queues a record that was accepted before: by a quarantined store
-// (recovered), or on another appliance. It keeps its age. While a salvage
-// holds the streams it takes its old place, and later the last one. reinsert
-// waits while the disk does not keep up; done is called as by Enqueue.
-func (q *Queue) reinsert(ctx context.Context, e Entry, recovered bool, done func(error)) error {
+// chain is a sequence of records and dead letters that were accepted before:
+// by a quarantined store (recovered), or on another appliance. The note of
+// each says that all before it are stored, so when one fails, all behind it
+// do.
+type chain struct {
+	queue     *Queue
+	recovered bool
+	waiting   sync.WaitGroup // records that are neither stored nor failed
+	failed    error          // guarded by queue.mu
+}
+
+// wait returns when every record so far is stored, or else the first failure.
+func (c *chain) wait() error {
+	c.waiting.Wait()
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	return c.failed
+}
+
+// add queues a record that was accepted before. It keeps its age. While a
+// salvage holds the streams it takes its old place, and later the last one.
+// add waits while the disk does not keep up, and not until the record is
+// stored: see wait.
+func (c *chain) add(ctx context.Context, e Entry) error {
 	for {
-		room := q.Room()
-		err := q.tryReinsert(e, recovered, done)
+		room := c.queue.Room()
+		err := c.try(e)
 		if !errors.Is(err, ErrBusy) {
 			return err
 		}
@@ -32,9 +53,13 @@ func (q *Queue) reinsert(ctx context.Context, e Entry, recovered bool, done func
 	}
 }
 
-func (q *Queue) tryReinsert(e Entry, recovered bool, done func(error)) error {
+func (c *chain) try(e Entry) error {
+	q := c.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if c.failed != nil {
+		return c.failed
+	}
 	if err := q.accepting(e.Message); err != nil {
 		return err
 	}
@@ -45,27 +70,55 @@ func (q *Queue) tryReinsert(e Entry, recovered bool, done func(error)) error {
 	if e.stream == nil {
 		e.stream = q.streamOf(e.Message, false)
 	}
-	if !recovered || !q.salvaging || e.Seq <= e.stream.pos {
+	if !c.recovered || !q.salvaging || e.Seq <= e.stream.pos {
 		q.seq++
 		e.Seq = q.seq
 	}
-	q.push(pending{entry: e, done: done, recovered: recovered})
+	c.waiting.Add(1)
+	q.push(pending{entry: e, done: func(error) { c.waiting.Done() }, chain: c})
 	return nil
 }
 
-// keepDead stores a dead letter that died before: in a quarantined store
-// (recovered), or on another appliance. When it returns nil, that is synced.
-func (q *Queue) keepDead(d DeadLetter, recovered bool, n Note) error {
+// breakChains fails what waits behind a record of a batch that failed, and
+// returns it; mu is held.
+func (q *Queue) breakChains(batch []pending, err error) (behind []pending) {
+	for _, p := range batch {
+		if p.chain != nil && p.chain.failed == nil {
+			p.chain.failed = err
+		}
+	}
+	q.pending = slices.DeleteFunc(q.pending, func(p pending) bool {
+		if p.chain == nil || p.chain.failed == nil {
+			return false
+		}
+		q.pendingBytes -= p.entry.bytes()
+		behind = append(behind, p)
+		return true
+	})
+	return behind
+}
+
+// keepDead stores a dead letter after all records before it. When it returns
+// nil, that is synced.
+func (c *chain) keepDead(d DeadLetter, n Note) error {
+	if err := c.wait(); err != nil {
+		return err
+	}
+	q := c.queue
 	q.committing.Lock()
 	defer q.committing.Unlock()
 	q.mu.Lock()
-	if _, taken := q.dead[d.ID]; taken || !recovered {
+	if err := q.accepting(Message{}); err != nil && !errors.Is(err, ErrBusy) { // it waits for no commit
+		q.mu.Unlock()
+		return err
+	}
+	if !c.recovered {
 		q.seq++
 		d.ID = q.seq
 	}
 	l := Ledger{d.Route: q.ledger[d.Route]}
 	q.mu.Unlock()
-	if recovered {
+	if c.recovered {
 		l.recover(d.Route, d.Size, Dead)
 	} else {
 		l.accept(d.Route, d.Size)

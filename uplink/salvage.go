@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -27,10 +26,11 @@ type Salvage struct {
 }
 
 const (
-	// salvageFile is where the outcome is kept, in the quarantined store.
+	// salvageFile is where the outcome is kept, in the quarantined store, which
+	// is not salvaged again.
 	salvageFile = "salvage.json"
-	// salvageDone is the progress that a finished salvage has.
-	salvageDone = math.MaxUint64
+	// salvageAgain is how often the space is looked at that a salvage lacked.
+	salvageAgain = time.Minute
 	// keepQuarantines is how many quarantined stores are kept; beyond it the
 	// oldest that was salvaged goes.
 	keepQuarantines = 3
@@ -43,45 +43,79 @@ func progressKey(dir string) string { return "salvage/" + dir }
 // ledgerKnownKey notes that the ledger of a quarantined store was read.
 func ledgerKnownKey(dir string) string { return "salvage-ledger/" + dir }
 
-// unsalvaged lists the quarantined stores that have not been salvaged, the
-// oldest first.
-func (q *Queue) unsalvaged() ([]string, error) {
+// wrecks lists the quarantined stores that have not been salvaged, the oldest
+// first.
+func (q *Queue) wrecks() ([]string, error) {
 	paths, err := quarantines(q.opt.Dir)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
 	for _, p := range paths {
-		if name := filepath.Base(p); q.Note(progressKey(name)) != salvageDone {
-			out = append(out, name)
+		if !isSalvaged(p) {
+			out = append(out, filepath.Base(p))
 		}
 	}
 	return out, nil
 }
 
+// isSalvaged reports whether the salvage of a quarantined store has ended.
+func isSalvaged(path string) bool {
+	_, err := os.Stat(filepath.Join(path, salvageFile))
+	return err == nil
+}
+
 // salvageAll queues again what is readable in quarantined stores. Until it
 // has ended, streams in which salvaged records belong before new ones are
-// held back.
+// held back. Where the disk lacks the space they are not, since space may come
+// of what they deliver; then the salvage waits, and its records come last.
 func (q *Queue) salvageAll(ctx context.Context, dirs []string) {
-	defer close(q.salvageDone)
-	defer q.release()
+	dirs = q.salvageEach(ctx, dirs)
+	q.release()
+	close(q.salvageDone)
+	tick := time.NewTicker(q.opt.salvageAgain)
+	defer tick.Stop()
+	for len(dirs) > 0 {
+		select {
+		case <-tick.C:
+			dirs = q.salvageEach(ctx, dirs)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// salvageEach returns those for which the disk has no space.
+func (q *Queue) salvageEach(ctx context.Context, dirs []string) (waiting []string) {
 	for _, dir := range dirs {
 		s, err := q.salvage(ctx, dir)
 		if errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) {
-			return
+			return nil
 		}
-		if err != nil {
-			err = fmt.Errorf("salvage of %s: %w", dir, err)
-			q.opt.Logger.Error("a quarantined store cannot be salvaged; it stays where it is", "dir", dir, "error", err)
-		} else {
-			q.opt.Logger.Warn("a quarantined store was salvaged", "dir", dir, "queued", s.Queued.Records, "dead", s.Dead.Records,
-				"left", s.Left.Records, "unread", s.Unread, "damaged_files", len(s.Damaged))
+		q.salvageEnded(dir, s, err)
+		if errors.Is(err, ErrFull) {
+			waiting = append(waiting, dir)
 		}
-		q.mu.Lock()
-		q.salvaged, q.salvageError = append(q.salvaged, s), errors.Join(q.salvageError, err)
-		q.mu.Unlock()
 	}
 	q.dropOldQuarantines()
+	return waiting
+}
+
+// salvageEnded notes the outcome for Stats.
+func (q *Queue) salvageEnded(dir string, s Salvage, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err == nil {
+		delete(q.unsalvaged, dir)
+		q.salvaged = append(q.salvaged, s)
+		q.opt.Logger.Warn("a quarantined store was salvaged", "dir", dir, "queued", s.Queued.Records, "dead", s.Dead.Records,
+			"left", s.Left.Records, "unread", s.Unread, "damaged_files", len(s.Damaged))
+		return
+	}
+	if q.unsalvaged[dir] == nil {
+		q.opt.Logger.Error("a quarantined store cannot be salvaged; it stays where it is", "dir", dir, "error", err)
+	}
+	q.unsalvaged[dir] = fmt.Errorf("salvage of %s: %w", dir, err)
 }
 
 // AwaitSalvage waits until no quarantined store is being salvaged.
@@ -117,10 +151,10 @@ func (q *Queue) salvage(ctx context.Context, dir string) (Salvage, error) {
 	if err != nil {
 		return out, fmt.Errorf("scratch store: %w", err)
 	}
-	out.Damaged, err = gather(ctx, db, filepath.Join(q.opt.Dir, dir))
+	out.Damaged, err = q.gather(ctx, db, filepath.Join(q.opt.Dir, dir))
 	if err == nil {
 		txn := db.NewTransactionAt(math.MaxUint64, false)
-		w := &wreck{queue: q, txn: txn, out: &out}
+		w := &wreck{chain: chain{queue: q, recovered: true}, txn: txn, out: &out}
 		err = w.salvage(ctx)
 		txn.Discard()
 	}
@@ -134,7 +168,8 @@ func (q *Queue) salvage(ctx context.Context, dir string) (Salvage, error) {
 	if err := replaceFile(filepath.Join(q.opt.Dir, dir, salvageFile), append(b, '\n')); err != nil {
 		return out, err
 	}
-	return out, q.SetNote(Note{progressKey(dir), salvageDone})
+	q.copyTotals()
+	return out, nil
 }
 
 // spaceFor returns an error if the disk has no room for a copy of a store
@@ -152,7 +187,7 @@ func (q *Queue) spaceFor(store string) error {
 		}
 		size += uint64(info.Size())
 	}
-	free, err := freeBytes(q.opt.Dir)
+	free, err := q.opt.free(q.opt.Dir)
 	if floor := q.bounds().MinFreeBytes; err == nil && free < floor+size {
 		err = fmt.Errorf("%w: %d bytes are free on the disk, a copy needs %d above the floor of %d", ErrFull, free, size, floor)
 	}
@@ -161,10 +196,10 @@ func (q *Queue) spaceFor(store string) error {
 
 // gather copies what is readable in a damaged Badger directory into db, which
 // puts the versions of each key in order.
-func gather(ctx context.Context, db *badger.DB, dir string) (damaged []string, err error) {
+func (q *Queue) gather(ctx context.Context, db *badger.DB, dir string) (damaged []string, err error) {
 	batch := db.NewManagedWriteBatch()
 	damaged, err = readRaw(dir, func(e rawEntry) error {
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(ctx.Err(), q.refusing()); err != nil {
 			return err
 		}
 		if e.deleted {
@@ -181,7 +216,7 @@ func gather(ctx context.Context, db *badger.DB, dir string) (damaged []string, e
 
 // wreck is what could be gathered of a damaged store.
 type wreck struct {
-	queue *Queue
+	chain chain
 	txn   *badger.Txn
 	out   *Salvage
 
@@ -198,33 +233,14 @@ func (w *wreck) salvage(ctx context.Context) error {
 	if err := w.takeOverLedger(); err != nil {
 		return err
 	}
-	w.from = w.queue.Note(progressKey(w.out.Dir))
-	stored := make(chan error, 1) // the first failure of a record
-	var waiting sync.WaitGroup    // records that are not stored
+	w.from = w.chain.queue.Note(progressKey(w.out.Dir))
 	err := each(w.txn, prefixRecord, func(key string, b []byte) error {
-		if err := failure(ctx, stored); err != nil {
-			return err
-		}
-		return w.record(ctx, []byte(key), b, &waiting, stored)
+		return errors.Join(ctx.Err(), w.record(ctx, []byte(key), b))
 	})
-	waiting.Wait()
 	if err == nil {
 		err = each(w.txn, prefixDead, func(_ string, b []byte) error { return errors.Join(ctx.Err(), w.deadLetter(b)) })
 	}
-	if err != nil {
-		return err
-	}
-	return failure(ctx, stored)
-}
-
-// failure is the end of ctx, or the first failure, or nil.
-func failure(ctx context.Context, stored <-chan error) error {
-	select {
-	case err := <-stored:
-		return err
-	default:
-		return ctx.Err()
-	}
+	return errors.Join(err, w.chain.wait())
 }
 
 // readState reads the names of the routes and the marks of the streams, as
@@ -251,10 +267,13 @@ func (w *wreck) readState() error {
 // takeOverLedger replaces the copy of the totals, which this process began
 // with, by the store's own ledger, where that is readable and newer.
 func (w *wreck) takeOverLedger() error {
-	q, dir := w.queue, w.out.Dir
+	q, dir := w.chain.queue, w.out.Dir
 	copied, err := readTotals(filepath.Join(q.opt.Dir, dir))
-	if err != nil || copied.Format == 0 || q.Note(ledgerKnownKey(dir)) != 0 {
-		return err
+	if err != nil { // the records are worth more than what was counted since
+		q.opt.Logger.Error("the ledger of a quarantined store is not compared", "dir", dir, "error", err)
+	}
+	if copied.Format == 0 || q.Note(ledgerKnownKey(dir)) != 0 {
+		return nil
 	}
 	was, now := copied.Ledger.quarantine(), Ledger{}
 	if err := each(w.txn, prefixLedger, func(route string, b []byte) error {
@@ -269,7 +288,7 @@ func (w *wreck) takeOverLedger() error {
 }
 
 // record queues one record again, unless it had left.
-func (w *wreck) record(ctx context.Context, key, b []byte, waiting *sync.WaitGroup, stored chan<- error) error {
+func (w *wreck) record(ctx context.Context, key, b []byte) error {
 	if w.seen++; w.seen <= w.from {
 		return nil
 	}
@@ -290,27 +309,31 @@ func (w *wreck) record(ctx context.Context, key, b []byte, waiting *sync.WaitGro
 		return nil
 	}
 	e.Note = Note{progressKey(w.out.Dir), w.seen}
-	e.stream = w.queue.successor(id, e.Route)
-	waiting.Add(1)
-	err = w.queue.reinsert(ctx, e, true, func(err error) {
-		defer waiting.Done()
-		if err != nil {
-			select {
-			case stored <- err:
-			default:
-			}
-		}
-	})
+	e.stream = w.chain.queue.successor(id, e.Route)
+	if has, err := w.chain.queue.has(recordKey(e.stream.id, e.Seq)); has || err != nil {
+		return err // an older store held it as well
+	}
+	err = w.chain.add(ctx, e)
 	switch {
 	case errors.Is(err, errBound):
 		w.out.Left.add(e.bytes())
-		err = nil
+		return nil
 	case err == nil:
 		w.out.Queued.add(e.bytes())
-		return nil
 	}
-	waiting.Done()
 	return err
+}
+
+// has reports whether a key is stored.
+func (q *Queue) has(key []byte) (bool, error) {
+	err := q.db.View(func(txn *badger.Txn) error {
+		_, err := txn.Get(key)
+		return err
+	})
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // successor is the stream in which records of a quarantined stream belong.
@@ -345,7 +368,10 @@ func (w *wreck) deadLetter(b []byte) error {
 		w.out.Unread++
 		return nil
 	}
-	if err := w.queue.keepDead(d, true, Note{progressKey(w.out.Dir), w.seen}); err != nil {
+	if has, err := w.chain.queue.has(deadKey(d.ID)); has || err != nil {
+		return err
+	}
+	if err := w.chain.keepDead(d, Note{progressKey(w.out.Dir), w.seen}); err != nil {
 		return err
 	}
 	w.out.Dead.add(d.Size)
@@ -357,7 +383,7 @@ func (w *wreck) deadLetter(b []byte) error {
 func (q *Queue) dropOldQuarantines() {
 	paths, err := quarantines(q.opt.Dir)
 	for i := 0; err == nil && i < len(paths)-keepQuarantines; i++ {
-		if q.Note(progressKey(filepath.Base(paths[i]))) == salvageDone {
+		if isSalvaged(paths[i]) {
 			q.opt.Logger.Warn("an old quarantined store, which was salvaged, is removed", "dir", filepath.Base(paths[i]))
 			err = os.RemoveAll(paths[i])
 		}

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -23,7 +24,7 @@ type QueueStats struct {
 	Quarantines  int       // damaged stores that are kept
 	Salvaging    bool      // a quarantined store is being salvaged
 	Salvaged     []Salvage // that ended since the start
-	SalvageError error     // why a quarantined store could not be salvaged, or nil
+	SalvageError error     // why quarantined stores could not be salvaged, or nil
 	TotalsError  error     // why the ledger's copy outside of the store is not written, or nil
 	Commits      uint64    // synced transactions since the start
 	CommitP50    time.Duration
@@ -78,7 +79,10 @@ func (q *Queue) Stats() QueueStats {
 		Quarantined: q.quarantined, Quarantines: len(kept), StoreBytes: lsm + vlog, LastSequence: q.seq,
 	}
 	s.DeadLetters, s.Deaths = len(q.dead), maps.Clone(q.deaths)
-	s.Salvaging, s.Salvaged, s.SalvageError, s.TotalsError = q.salvaging, slices.Clone(q.salvaged), q.salvageError, q.totalsError
+	s.Salvaging, s.Salvaged, s.TotalsError = q.salvaging, slices.Clone(q.salvaged), q.totalsError
+	for _, dir := range slices.Sorted(maps.Keys(q.unsalvaged)) {
+		s.SalvageError = errors.Join(s.SalvageError, q.unsalvaged[dir])
+	}
 	for _, st := range q.order {
 		s.LaneQueued[st.id.lane] = s.LaneQueued[st.id.lane].plus(st.queued)
 	}

@@ -93,11 +93,11 @@ func TestOldestSeesWhatASalvageBringsBack(t *testing.T) {
 	if at := q.Stats().OldestAt; !at.Equal(clock.now()) {
 		t.Errorf("before: got %v, expected %v", at, clock.now())
 	}
-	old, done := clock.now().Add(-time.Hour), make(chan error, 1)
-	if err := q.reinsert(t.Context(), Entry{Message: testMessage(3, 0), Seq: 7, Accepted: old}, true, func(err error) { done <- err }); err != nil {
+	old, c := clock.now().Add(-time.Hour), chain{queue: q, recovered: true}
+	if err := c.add(t.Context(), Entry{Message: testMessage(3, 0), Seq: 7, Accepted: old}); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; err != nil {
+	if err := c.wait(); err != nil {
 		t.Fatal(err)
 	}
 	q.release()

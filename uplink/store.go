@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -56,7 +57,14 @@ func openStore(dir string, o badger.Options, now time.Time, log *slog.Logger, re
 	if outside := probe(o.Dir); outside != nil {
 		return nil, "", fmt.Errorf("open queue %s: %w: %w", o.Dir, outside, err)
 	}
+	former, err2 := quarantines(dir)
+	if err2 != nil {
+		return nil, "", errors.Join(err, err2)
+	}
 	quarantined = filepath.Join(dir, "store.quarantine-"+now.UTC().Format("20060102T150405.000"))
+	if n := len(former); n > 0 && quarantined <= former[n-1] { // the clock was set back: the newest is the last by name
+		quarantined = former[n-1] + "-1"
+	}
 	log.Error("the queue's store cannot be read; it is moved away and an empty one is started", "error", err, "moved_to", quarantined)
 	if err := os.Rename(o.Dir, quarantined); err != nil {
 		return nil, "", fmt.Errorf("quarantine the queue: %w", err)
@@ -189,9 +197,17 @@ func CheckUnused(dir string) error {
 // quarantines lists the stores that were moved away below dir, the oldest
 // first.
 func quarantines(dir string) ([]string, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "store.quarantine-*"))
-	slices.Sort(paths)
-	return paths, err
+	return glob(dir, "store.quarantine-*")
+}
+
+// glob lists the files of a directory, whatever that is called, in order.
+func glob(dir, pattern string) ([]string, error) {
+	names, err := fs.Glob(os.DirFS(dir), pattern)
+	for i, name := range names {
+		names[i] = filepath.Join(dir, name)
+	}
+	slices.Sort(names)
+	return names, err
 }
 
 // freeBytes is the space that this process may still use on dir's file system.

@@ -60,6 +60,8 @@ func (q *Queue) keepTotals(ctx context.Context) {
 
 // copyTotals writes the copy; a failure shows in Stats until one succeeds.
 func (q *Queue) copyTotals() {
+	q.copying.Lock()
+	defer q.copying.Unlock()
 	q.mu.Lock()
 	t := totals{Format: totalsFormat, At: q.opt.Now().UTC(), LastSeq: q.seq, Ledger: q.ledger.clone(), Notes: map[string]uint64{}}
 	for k, v := range q.notes {
@@ -153,7 +155,11 @@ func (q *Queue) adopt() error {
 			return fmt.Errorf("copy the totals to the quarantined store: %w", err)
 		}
 	}
-	return q.begin(t.Ledger.quarantine(), t.successors())
+	if err := q.begin(t.Ledger.quarantine(), t.successors()); err != nil {
+		return err
+	}
+	q.copyTotals() // a store that is quarantined in a moment is followed by one that begins behind this one
+	return nil
 }
 
 // successors are the notes that a new store begins with.
