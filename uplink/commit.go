@@ -356,6 +356,7 @@ func (q *Queue) apply(ch change, settled []settlement) {
 	for _, e := range ch.added {
 		e.stream.waiting--
 		if e.Seq < e.stream.last { // salvaged, in its old place; the reader is before it
+			e.stream.inserted()
 			continue
 		}
 		e.stream.committed(e)

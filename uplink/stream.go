@@ -63,6 +63,12 @@ func (s *stream) committed(e Entry) {
 	s.last = e.Seq
 }
 
+// inserted forgets the tail after an entry became durable that is older than
+// the newest: the reader has to find it in the store.
+func (s *stream) inserted() {
+	s.tail, s.tailSize, s.tailFrom = nil, 0, s.last
+}
+
 // refill drops what was replaced from the head of ahead, and moves entries
 // from the tail into an empty ahead if the reader has reached it. It reports
 // whether ahead has an entry.

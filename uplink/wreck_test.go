@@ -309,7 +309,9 @@ func TestWhatIsSalvagedInTimeComesFirst(t *testing.T) {
 	}
 	q.release()
 	expectSound(t, q)
-	expectList(t, payloads(t, q, 2), "m0", "m1")
+	if e := next(t, q, 2); len(e) != 2 || string(e[0].Payload) != "m0" || string(e[1].Payload) != "m1" {
+		t.Errorf("got %+v, expected the old one and then the new one", e)
+	}
 	closeQueue(t, q)
 	q = openTestQueue(t, Options{Dir: dir})
 	expectList(t, payloads(t, q, 2), "m0", "m1")
