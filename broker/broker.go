@@ -12,6 +12,7 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 const (
@@ -102,12 +103,15 @@ func New(opt Options) *Broker {
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true
 	b := &Broker{opt: opt, server: mqtt.New(&mqtt.Options{
 		Capabilities:            caps,
-		InlineClient:            true,
 		Logger:                  slog.New(quiet{opt.Logger.Handler()}),
 		SysTopicResendInterval:  10,
 		ClientNetReadBufferSize: 4 << 10,
 	})}
-	b.hook = &hook{opt: opt, server: b.server, stats: &counters{acknowledged: opt.Acknowledged}, stop: make(chan struct{})}
+	stats := &counters{acknowledged: opt.Acknowledged}
+	b.hook = &hook{
+		opt: opt, server: b.server, stats: stats, stop: make(chan struct{}),
+		sessions: newSessions(b.server, stats, sessionLimit{defaultSessionMessages, defaultSessionBytes}),
+	}
 	return b
 }
 
@@ -177,9 +181,9 @@ func (b *Broker) Publish(topic string, payload []byte, qos byte, retain bool) er
 	if b.closed.Load() {
 		return fmt.Errorf("publish on %s: %w", topic, net.ErrClosed)
 	}
-	if err := b.server.Publish(topic, payload, retain, qos); err != nil {
-		return fmt.Errorf("publish on %s: %w", topic, err)
-	}
+	b.hook.spread(packets.Packet{
+		ProtocolVersion: 5, FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos, Retain: retain}, TopicName: topic, Payload: payload,
+	}, "")
 	return nil
 }
 
@@ -189,6 +193,7 @@ func (b *Broker) Close() error {
 		return nil
 	}
 	close(b.hook.stop)
+	b.hook.sessions.hurry()
 	if err := b.server.Close(); err != nil {
 		return fmt.Errorf("close broker: %w", err)
 	}

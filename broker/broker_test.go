@@ -23,14 +23,20 @@ type device struct {
 	v    byte
 }
 
-func connect(t testing.TB, b *Broker, id string, version byte, clean bool) *device {
+func dial(t testing.TB, b *Broker) *device {
 	t.Helper()
 	c, err := net.Dial("tcp", b.Addresses()[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	d := &device{t: t, conn: c, in: bufio.NewReader(c), v: version}
+	return &device{t: t, conn: c, in: bufio.NewReader(c), v: 4}
+}
+
+func connect(t testing.TB, b *Broker, id string, version byte, clean bool) *device {
+	t.Helper()
+	d := dial(t, b)
+	d.v = version
 	d.send(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Connect},
 		Connect:     packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: id, Clean: clean, Keepalive: 60},
@@ -57,6 +63,12 @@ func (d *device) send(pk packets.Packet) {
 	case packets.Pubrel:
 		pk.FixedHeader.Qos = 1
 		err = pk.PubrelEncode(&b)
+	case packets.Pubrec:
+		err = pk.PubrecEncode(&b)
+	case packets.Pubcomp:
+		err = pk.PubcompEncode(&b)
+	case packets.Disconnect:
+		err = pk.DisconnectEncode(&b)
 	case packets.Subscribe:
 		pk.FixedHeader.Qos = 1
 		err = pk.SubscribeEncode(&b)
@@ -127,6 +139,8 @@ func (d *device) readFor(timeout time.Duration) (packets.Packet, error) {
 		err = pk.PubrecDecode(body)
 	case packets.Pubcomp:
 		err = pk.PubcompDecode(body)
+	case packets.Pubrel:
+		err = pk.PubrelDecode(body)
 	}
 	return pk, err
 }
@@ -606,7 +620,7 @@ func FuzzGateWrite(f *testing.F) {
 		if len(p) < 2 {
 			return
 		}
-		g := newGate(nil, &counters{})
+		g := newGate(nil, 4, &counters{})
 		g.writing = true // nothing is written
 		g.expect(id, false)
 		if _, err := g.Write(p); err != nil {
@@ -628,7 +642,7 @@ func BenchmarkGate(b *testing.B) {
 	near, far := net.Pipe()
 	defer far.Close()
 	go func() { _, _ = io.Copy(io.Discard, far) }()
-	g := newGate(near, &counters{})
+	g := newGate(near, 4, &counters{})
 	puback := []byte{packets.Puback << 4, 2, 0, 1}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -11,10 +11,8 @@ import (
 
 // Bounds of what waits for a device to read it.
 const (
-	// maxUnread is how many bytes may wait before messages are left out: one
-	// of QoS 0 is dropped; one of QoS 1 or 2 stays in the session, and the
-	// connection ends when the device has read what waits, so that the session
-	// goes on with it on the next one.
+	// maxUnread is how many bytes may wait before messages of QoS 0 are
+	// dropped; those of QoS 1 and 2 wait in the session.
 	maxUnread = 8 << 20
 	// maxAnswers is how many bytes may wait with the answers to a device that
 	// goes on asking; beyond it the connection ends.
@@ -37,14 +35,14 @@ const (
 type gate struct {
 	net.Conn
 	stats *counters
-	will  packets.Properties // of the device's last will
+	will  *packets.Packet // of the device, or nil
 
 	mu      sync.Mutex
 	held    []*ack        // in the order of the publishes
 	storing int           // publishes whose fate is still open
 	out     []byte        // waits for the socket
 	writing bool          // the writer is at work
-	skipped bool          // a message of QoS 1 or 2 was left out
+	empty   func(*gate)   // called when nothing waits for the socket any more
 	changed chan struct{} // closed and replaced whenever held or storing shrinks
 	closed  bool
 
@@ -55,6 +53,10 @@ type gate struct {
 	current *ack
 	refused *refusal
 	known   bool
+	session *session
+	version byte                   // of MQTT
+	asked   []packets.Subscription // that the server is answering
+	leaving bool                   // DISCONNECT came, and with it the will went
 }
 
 // ack is the acknowledgement of one publish.
@@ -71,8 +73,8 @@ type ack struct {
 // turn up after it.
 func (a *ack) ready() bool { return a.settled && a.bytes != nil }
 
-func newGate(c net.Conn, stats *counters) *gate {
-	return &gate{Conn: c, stats: stats, changed: make(chan struct{})}
+func newGate(c net.Conn, version byte, stats *counters) *gate {
+	return &gate{Conn: c, version: version, stats: stats, changed: make(chan struct{})}
 }
 
 // expect registers a publish before the server writes its acknowledgement.
@@ -177,18 +179,66 @@ func (g *gate) Write(p []byte) (int, error) {
 // pass puts a packet in the line for the socket. false means that the device
 // does not read and the connection has to end; mu is held.
 func (g *gate) pass(packet []byte) bool {
-	publish := packet[0]>>4 == packets.Publish
 	switch waiting := len(g.out) + len(packet); {
-	case publish && waiting > maxUnread && packet[0]&0x06 == 0:
+	case packet[0]>>4 == packets.Disconnect && g.version < 5: // 3.1.1 has none in this direction
+	case packet[0]>>4 == packets.Publish && waiting > maxUnread:
 		g.stats.dropped.Add(1)
-	case publish && waiting > maxUnread:
-		g.skipped = true
 	case waiting > maxAnswers:
 		return false
 	default:
 		g.out = append(g.out, packet...)
 	}
 	return true
+}
+
+// offer puts a message of QoS 0 in the line, unless too much waits already.
+func (g *gate) offer(f *frame) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || len(g.out)+len(f.bytes) > maxUnread {
+		return g.closed
+	}
+	g.out = append(g.out, f.bytes...)
+	g.kick()
+	return true
+}
+
+// publish puts a message of QoS 1 or 2 in the line; the session bounds them.
+func (g *gate) publish(f *frame, id uint16, dup bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.out = f.appendTo(g.out, id, dup)
+		g.kick()
+	}
+}
+
+// send puts a packet in the line.
+func (g *gate) send(packet []byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	if !g.pass(packet) {
+		g.shut()
+		return
+	}
+	g.kick()
+}
+
+// unread is how many bytes wait for the socket.
+func (g *gate) unread() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.out)
+}
+
+// drained sets what is called when nothing waits for the socket any more.
+func (g *gate) drained(f func(*gate)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.empty = f
 }
 
 // hold keeps a packet if it is an acknowledgement that has to wait or to keep
@@ -227,13 +277,18 @@ func (g *gate) kick() {
 // writer writes until nothing waits, gathering what comes in meanwhile.
 func (g *gate) writer() {
 	var spare []byte
+	asked := false // for more
 	for {
 		g.mu.Lock()
+		if more := g.empty; len(g.out) == 0 && more != nil && !asked && !g.closed {
+			g.mu.Unlock()
+			more(g)
+			asked = true
+			continue
+		}
+		asked = false
 		if len(g.out) == 0 {
 			g.writing = false
-			if g.skipped {
-				g.shut()
-			}
 			closed := g.closed
 			if cap(g.out) > 64<<10 {
 				g.out = nil // an idle connection keeps no large buffer

@@ -22,6 +22,8 @@ type hook struct {
 	stop   chan struct{} // closed when the broker closes
 	warned atomic.Int64  // Unix time of the last warning of a denied publish
 	gates  sync.Map      // client id -> *gate that has publishes that are being stored
+
+	sessions *sessions
 }
 
 // counters are what the hook and the gates count.
@@ -30,7 +32,8 @@ type counters struct {
 	refused atomic.Int64 // QoS 1 and 2 publishes that were never acknowledged
 	lost    atomic.Int64 // QoS 0 publishes on a replicated topic that were not stored
 	denied  atomic.Int64 // publishes below a reserved prefix
-	dropped atomic.Int64 // messages to a subscriber that does not read
+	dropped atomic.Int64 // messages to a subscriber that does not read, or that could not be sent
+	expired atomic.Int64 // messages that waited for a subscriber for too long
 
 	acknowledged func(time.Duration) // see Options; may be nil
 }
@@ -52,7 +55,9 @@ func (h *hook) ID() string { return "outstation" }
 func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnDisconnect,
-		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped, mqtt.OnWillSent:
+		mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnClientExpired,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnSubscribed,
+		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped:
 		return true
 	}
 	return false
@@ -63,8 +68,8 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if err := h.settleFormer(cl); err != nil {
 		return err
 	}
-	g := newGate(cl.Net.Conn, h.stats)
-	g.will = pk.Connect.WillProperties
+	g := newGate(cl.Net.Conn, cl.Properties.ProtocolVersion, h.stats)
+	g.will = takeWill(cl, pk)
 	cl.Net.Conn = g
 	return nil
 }
@@ -95,6 +100,7 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 		return
 	}
 	_ = g.Close() // the server has closed it already, or is about to
+	h.endConnection(cl, g)
 	if r := g.refused; r != nil {
 		g.refused = nil
 		h.refuse(cl, g, r.ack, r.packet, r.err)
@@ -144,19 +150,6 @@ func (h *hook) allowed(cl *mqtt.Client, topic string) bool {
 // warnEvery is the least time between warnings of what devices do wrong.
 const warnEvery = time.Minute
 
-// OnWillSent stores the will of a device that is gone, if it is replicated.
-func (h *hook) OnWillSent(cl *mqtt.Client, pk packets.Packet) {
-	if h.opt.Sink == nil || cl.Net.Inline {
-		return
-	}
-	if g, ok := cl.Net.Conn.(*gate); ok {
-		pk.Properties = g.will // the server keeps a part of them
-	}
-	if store := h.opt.Sink(messageOf(cl, pk)); store != nil {
-		h.storeUnasked(store)
-	}
-}
-
 func messageOf(cl *mqtt.Client, pk packets.Packet) Message {
 	m := Message{
 		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain,
@@ -180,14 +173,16 @@ func (h *hook) storeUnasked(store Store) {
 	}
 }
 
-// OnPublish offers a device's publish to the sink. The server then goes on
-// with retaining, acknowledging (into the gate) and local fan-out.
+// OnPublish retains a device's publish, hands it to local subscribers, and
+// offers it to the sink. The server then acknowledges it, into the gate.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	g, ok := cl.Net.Conn.(*gate)
-	if !ok || h.opt.Sink == nil { // the inline client is the appliance itself
+	if !ok {
 		return pk, nil
 	}
-	store := h.opt.Sink(messageOf(cl, pk))
+	h.spread(pk, cl.ID)
+	pk.Ignore = true // the server has nothing left to do but to acknowledge
+	store := h.sink(messageOf(cl, pk))
 	if pk.FixedHeader.Qos == 0 {
 		if store != nil {
 			h.storeUnasked(store)
@@ -266,8 +261,8 @@ func refusalPacket(cl *mqtt.Client, pk packets.Packet, err error) []byte {
 	return b.Bytes()
 }
 
-// OnPublished runs after local subscribers were served; here a device may be
-// made to wait, and only that device.
+// OnPublished runs after the acknowledgement; here a device may be made to
+// wait, and only that device.
 func (h *hook) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 	g, ok := cl.Net.Conn.(*gate)
 	if !ok {

@@ -1,0 +1,140 @@
+package broker
+
+import (
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// spread retains a message and hands it to local subscribers.
+func (h *hook) spread(pk packets.Packet, origin string) {
+	now := time.Now()
+	pk.Created = now.Unix()
+	if pk.FixedHeader.Retain {
+		h.server.Topics.RetainMessage(pk.Copy(false))
+	}
+	h.sessions.publish(outgoingOf(pk, now), origin)
+}
+
+// sink asks the sink about a message; nil means that it stays local.
+func (h *hook) sink(m Message) Store {
+	if h.opt.Sink == nil {
+		return nil
+	}
+	return h.opt.Sink(m)
+}
+
+// OnSessionEstablish runs before the CONNACK.
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
+	if g, ok := cl.Net.Conn.(*gate); ok {
+		g.session = h.sessions.open(cl, pk.Connect.Clean)
+	}
+}
+
+// OnSessionEstablished runs after the CONNACK.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	if g, ok := cl.Net.Conn.(*gate); ok {
+		g.session.attach(g)
+	}
+}
+
+// endConnection lets a session go on without a connection, or end.
+func (h *hook) endConnection(cl *mqtt.Client, g *gate) {
+	if g.session == nil {
+		return
+	}
+	if p := cl.Properties; p.ProtocolVersion >= 5 { // DISCONNECT may have changed it
+		g.session.expires(p.Props.SessionExpiryInterval > 0)
+	}
+	g.session.detach(g)
+	if g.will != nil && !g.leaving {
+		h.sendWill(cl, g)
+	}
+	if !g.session.survives() {
+		h.sessions.drop(g.session)
+	}
+}
+
+// OnClientExpired ends the session of a device that was away for too long.
+func (h *hook) OnClientExpired(cl *mqtt.Client) {
+	if s := h.sessions.get(cl.ID); s != nil {
+		h.sessions.drop(s)
+	}
+}
+
+// OnPacketRead takes the acknowledgements of what the sessions sent. The
+// server is given one that says nothing to it in their place.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	g, ok := cl.Net.Conn.(*gate)
+	if !ok || g.session == nil {
+		return pk, nil
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Puback, packets.Pubrec, packets.Pubcomp:
+		g.session.acknowledged(pk.FixedHeader.Type, pk.PacketID, pk.ReasonCode)
+		return packets.Packet{ProtocolVersion: pk.ProtocolVersion, FixedHeader: packets.FixedHeader{Type: packets.Puback}}, nil
+	case packets.Disconnect:
+		g.leaving = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
+	}
+	return pk, nil
+}
+
+// OnPacketEncode mends what the server says. A QoS 2 publish that is sent
+// again is no error (MQTT 5, section 4.3.3).
+func (h *hook) OnPacketEncode(_ *mqtt.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Pubrec && pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
+		pk.ReasonCode, pk.Properties.ReasonString = packets.CodeSuccess.Code, ""
+	}
+	return pk
+}
+
+// OnSubscribe keeps the server from sending retained messages: they go
+// through the session.
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	g, ok := cl.Net.Conn.(*gate)
+	if !ok {
+		return pk
+	}
+	g.asked = g.asked[:0]
+	for i := range pk.Filters {
+		f := &pk.Filters[i]
+		_, existed := cl.State.Subscriptions.Get(f.Filter)
+		if f.RetainHandling == 0 || (f.RetainHandling == 1 && !existed) {
+			g.asked = append(g.asked, *f)
+		} else {
+			g.asked = append(g.asked, packets.Subscription{})
+		}
+		f.RetainHandling = 2
+	}
+	return pk
+}
+
+// OnSubscribed forgets what was refused.
+func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, reasons []byte) {
+	g, ok := cl.Net.Conn.(*gate)
+	if !ok {
+		return
+	}
+	for i := range g.asked {
+		if i >= len(reasons) || reasons[i] >= packets.ErrUnspecifiedError.Code || mqtt.IsSharedFilter(g.asked[i].Filter) {
+			g.asked[i].Filter = ""
+		}
+	}
+}
+
+// OnPacketProcessed sends the retained messages of a subscription, after its
+// SUBACK.
+func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) {
+	g, ok := cl.Net.Conn.(*gate)
+	if !ok || err != nil || pk.FixedHeader.Type != packets.Subscribe {
+		return
+	}
+	now := time.Now()
+	for _, sub := range g.asked {
+		if sub.Filter != "" {
+			h.sessions.retained(g.session, sub, now)
+		}
+	}
+	g.asked = nil
+}

@@ -1,0 +1,350 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// Bounds of a session.
+const (
+	// maxInflight is how many publishes may wait for a device's
+	// acknowledgement; an MQTT 5 device may allow fewer (Receive Maximum).
+	maxInflight = 1024
+	// pumpBytes is how much may wait for the socket before messages of QoS 1
+	// and 2 wait in the session instead.
+	pumpBytes = 256 << 10
+)
+
+// session is what a subscriber is owed, over its connections. The server's
+// own bookkeeping of outbound messages is not used: it loses a message when
+// the device publishes with the same packet id, stalls when Receive Maximum
+// is reached, and resumes in no order.
+type session struct {
+	id    string
+	limit sessionLimit
+	stats *counters
+
+	mu      sync.Mutex
+	version byte
+	gate    *gate // of the connection, or nil
+	window  int
+	largest uint32 // packet that the device takes; 0 means any
+	keep    bool   // it outlives the connection
+	ended   bool
+
+	waiting []*delivery          // in order: sent on a former connection, then never sent
+	ids     map[uint16]*delivery // those that have a packet id
+	sent    int                  // of them on this connection, unacknowledged
+	bytes   int64                // of all of them
+	lastID  uint16
+	order   uint64
+	will    *delayedWill // of a device that is away, or nil
+}
+
+// Defaults of sessionLimit.
+const (
+	defaultSessionMessages = 100_000
+	defaultSessionBytes    = 64 << 20
+)
+
+// sessionLimit bounds what one session is owed.
+type sessionLimit struct {
+	messages int
+	bytes    int64
+}
+
+// delayedWill is a will that waits for its time.
+type delayedWill struct {
+	timer   *time.Timer
+	publish func()
+}
+
+// delivery is a message that one session is owed.
+type delivery struct {
+	message       *outgoing
+	qos           byte
+	retain        bool
+	subscriptions []int
+	frame         *frame // nil: it is encoded when it is sent
+
+	id       uint16 // 0 until it is sent
+	order    uint64 // of the first sending
+	received bool   // PUBREC came; PUBREL is owed
+}
+
+// open prepares the session for a connection, which attach follows.
+func (s *session) open(version byte, window int, largest uint32, keep bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version, s.largest, s.keep = version, largest, keep
+	if s.will != nil {
+		s.will.timer.Stop() // the device is back
+		s.will = nil
+	}
+	s.window = maxInflight
+	if window > 0 {
+		s.window = min(window, maxInflight)
+	}
+	for _, d := range s.waiting {
+		d.frame = nil // the version may be another
+	}
+}
+
+// attach begins to deliver: first again what a former connection left
+// unacknowledged, in its order.
+func (s *session) attach(g *gate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsend() // also of a connection whose end has not come to us yet
+	s.gate = g
+	g.drained(s.pumpFrom)
+	s.pump()
+}
+
+// detach ends the delivery to a connection, if it is still that one.
+func (s *session) detach(g *gate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gate != g {
+		return
+	}
+	s.gate = nil
+	if !s.keep {
+		s.clear()
+		return
+	}
+	s.unsend()
+}
+
+// expires says whether the session outlives its connection.
+func (s *session) expires(keep bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep = keep
+}
+
+// survives reports whether the session outlives its connection.
+func (s *session) survives() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keep || s.gate != nil
+}
+
+// later publishes a will after a delay, unless the device is back before.
+func (s *session) later(delay time.Duration, publish func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gate == nil {
+		s.will = &delayedWill{time.AfterFunc(delay, publish), publish}
+	}
+}
+
+// hurry publishes a will that waits.
+func (s *session) hurry() {
+	s.mu.Lock()
+	w := s.will
+	s.will = nil
+	s.mu.Unlock()
+	if w != nil && w.timer.Stop() {
+		w.publish()
+	}
+}
+
+// unsend puts what is in flight before what waits, in its order; mu is held.
+func (s *session) unsend() {
+	again := make([]*delivery, 0, len(s.ids)+len(s.waiting))
+	for _, d := range s.ids {
+		again = append(again, d)
+	}
+	slices.SortFunc(again, func(a, b *delivery) int { return cmp.Compare(a.order, b.order) })
+	for _, d := range s.waiting {
+		if d.id == 0 {
+			again = append(again, d)
+		}
+	}
+	s.waiting, s.sent = again, 0
+}
+
+// end forgets what the session is owed.
+func (s *session) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	s.clear()
+}
+
+// clear drops everything; mu is held.
+func (s *session) clear() {
+	s.waiting, s.ids, s.sent, s.bytes = nil, map[uint16]*delivery{}, 0, 0
+}
+
+// deliver sends a message or keeps it until it can be sent. It is called by
+// the goroutine that hands the message out.
+func (s *session) deliver(d *delivery, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || (s.gate == nil && (!s.keep || d.qos == 0)) {
+		return
+	}
+	var err error
+	if d.frame, err = d.message.shared(s.version, d.qos, d.retain, d.subscriptions, now); err != nil {
+		s.stats.dropped.Add(1)
+		return
+	}
+	if d.qos == 0 {
+		s.sendQoS0(d)
+		return
+	}
+	s.waiting = append(s.waiting, d)
+	s.bytes += d.message.size()
+	s.bound()
+	s.pump()
+}
+
+func (s *session) sendQoS0(d *delivery) {
+	f := s.encode(d)
+	if f == nil || !s.gate.offer(f) {
+		s.stats.dropped.Add(1)
+	}
+}
+
+// bound drops the oldest that were never sent beyond the limit; mu is held.
+func (s *session) bound() {
+	for (len(s.waiting) > s.limit.messages || s.bytes > s.limit.bytes) && len(s.waiting) > 0 {
+		i := slices.IndexFunc(s.waiting, func(d *delivery) bool { return d.id == 0 })
+		if i < 0 {
+			return
+		}
+		s.bytes -= s.waiting[i].message.size()
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		s.stats.dropped.Add(1)
+	}
+}
+
+// pumpFrom goes on when g's socket has taken everything.
+func (s *session) pumpFrom(g *gate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gate == g {
+		s.pump()
+	}
+}
+
+// pump sends as far as the device's window and its socket have room; mu is
+// held.
+func (s *session) pump() {
+	for s.gate != nil && len(s.waiting) > 0 && s.sent < s.window && s.gate.unread() < pumpBytes {
+		d := s.waiting[0]
+		s.waiting[0] = nil
+		s.waiting = s.waiting[1:]
+		switch {
+		case d.received:
+			s.gate.send(releasePacket(d.id))
+			s.sent++
+		case d.id == 0 && d.message.expired(time.Now()):
+			s.bytes -= d.message.size()
+			s.stats.expired.Add(1)
+		default:
+			s.send(d)
+		}
+	}
+}
+
+// send sends a message of QoS 1 or 2; mu is held.
+func (s *session) send(d *delivery) {
+	f := s.encode(d)
+	if f == nil { // section 3.1.2.11.4 of MQTT 5: as if it had been sent
+		s.forget(d)
+		s.stats.dropped.Add(1)
+		return
+	}
+	again := d.id != 0
+	if !again {
+		s.order++
+		d.id, d.order = s.nextID(), s.order
+		s.ids[d.id] = d
+	}
+	s.gate.publish(f, d.id, again)
+	s.sent++
+}
+
+// encode returns a message's packet, or nil if the device does not take one
+// of its size.
+func (s *session) encode(d *delivery) *frame {
+	f := d.frame
+	if f == nil {
+		var err error
+		if f, err = d.message.encode(s.version, d.qos, d.retain, d.subscriptions, time.Now()); err != nil {
+			return nil
+		}
+	}
+	if s.largest > 0 && uint32(len(f.bytes)) > s.largest {
+		return nil
+	}
+	return f
+}
+
+// nextID is a packet id that is not in use; maxInflight is far below their
+// number.
+func (s *session) nextID() uint16 {
+	for {
+		s.lastID++
+		if _, used := s.ids[s.lastID]; !used && s.lastID != 0 {
+			return s.lastID
+		}
+	}
+}
+
+// forget ends a delivery; mu is held.
+func (s *session) forget(d *delivery) {
+	delete(s.ids, d.id)
+	s.bytes -= d.message.size()
+}
+
+// acknowledged takes a PUBACK, PUBREC or PUBCOMP of the device.
+func (s *session) acknowledged(kind byte, id uint16, reason byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gate == nil {
+		return
+	}
+	d, ok := s.ids[id]
+	switch {
+	case kind == packets.Pubrec && (!ok || d.qos != 2):
+		s.gate.send(s.unknownRelease(id))
+		return
+	case !ok || (kind == packets.Puback) != (d.qos == 1):
+		return
+	case kind == packets.Pubrec && reason < packets.ErrUnspecifiedError.Code:
+		d.received = true
+		s.gate.send(releasePacket(id))
+		return
+	}
+	s.forget(d)
+	s.sent--
+	s.pump()
+}
+
+// releasePacket is a PUBREL.
+func releasePacket(id uint16) []byte {
+	return []byte{packets.Pubrel<<4 | 2, 2, byte(id >> 8), byte(id)}
+}
+
+// unknownRelease is a PUBREL for a PUBREC that nobody waited for.
+func (s *session) unknownRelease(id uint16) []byte {
+	if s.version < 5 {
+		return releasePacket(id)
+	}
+	return []byte{packets.Pubrel<<4 | 2, 3, byte(id >> 8), byte(id), packets.ErrPacketIdentifierNotFound.Code}
+}
+
+// owed is how many messages wait or are in flight, and their bytes.
+func (s *session) owed() (messages int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting) + s.sent, s.bytes
+}
