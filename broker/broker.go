@@ -61,6 +61,9 @@ type Options struct {
 	Reserved       []string // topic prefixes that devices may not publish below
 	Sink           Sink     // nil keeps everything local
 	RefusalWait    time.Duration
+	// MaxKeepAlive is the longest keep-alive that an MQTT 5 device is given;
+	// 0 leaves it to the device.
+	MaxKeepAlive time.Duration
 	// Acknowledged is told, for each publish of QoS 1 or 2 that the Sink
 	// stored, how long it took from the publish to the PUBACK or PUBREC that
 	// left for the device. It is called from any goroutine and must not block.
@@ -161,7 +164,7 @@ func (b *Broker) listen(id string, l Listener) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrListener, err)
 	}
-	return b.server.AddListener(listeners.NewNet(id, patient{ln}))
+	return b.server.AddListener(contained{listeners.NewNet(id, patient{ln}), b.hook})
 }
 
 // Addresses are where the broker listens, in the order of the configuration.
@@ -215,6 +218,8 @@ type Stats struct {
 	LostQoS0         int64 // QoS 0 publishes that were not stored
 	Denied           int64 // publishes below a reserved prefix
 	Dropped          int64 // messages that a subscriber missed by not reading
+	Expired          int64 // messages that waited for a subscriber for too long
+	Panics           int64 // connections that ended in a panic of the server
 }
 
 // Stats returns a snapshot.
@@ -234,5 +239,7 @@ func (b *Broker) Stats() Stats {
 		LostQoS0:         c.lost.Load(),
 		Denied:           c.denied.Load(),
 		Dropped:          c.dropped.Load() + info.InflightDropped,
+		Expired:          c.expired.Load(),
+		Panics:           c.panics.Load(),
 	}
 }

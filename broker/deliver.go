@@ -81,10 +81,15 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 }
 
 // OnPacketEncode mends what the server says. A QoS 2 publish that is sent
-// again is no error (MQTT 5, section 4.3.3).
-func (h *hook) OnPacketEncode(_ *mqtt.Client, pk packets.Packet) packets.Packet {
-	if pk.FixedHeader.Type == packets.Pubrec && pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
+// again is no error (MQTT 5, section 4.3.3), and a CONNACK of 3.1.1 has no
+// reason above 5 (section 3.2.2.3): what is left is an empty client id, which
+// is 2.
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	switch {
+	case pk.FixedHeader.Type == packets.Pubrec && pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code:
 		pk.ReasonCode, pk.Properties.ReasonString = packets.CodeSuccess.Code, ""
+	case pk.FixedHeader.Type == packets.Connack && cl.Properties.ProtocolVersion < 5 && pk.ReasonCode >= packets.ErrUnspecifiedError.Code:
+		pk.ReasonCode = packets.Err3ClientIdentifierNotValid.Code
 	}
 	return pk
 }

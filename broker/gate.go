@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -295,7 +296,7 @@ func (g *gate) writer() {
 			}
 			g.mu.Unlock()
 			if closed {
-				_ = g.Conn.Close() // Close left it to us
+				g.hangUp() // Close left it to us
 			}
 			return
 		}
@@ -310,6 +311,27 @@ func (g *gate) writer() {
 		}
 		spare = out
 	}
+}
+
+// Read ends when the gate is closed, though hangUp may still read.
+func (g *gate) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+// hangUp closes the connection. A device that is still sending must be heard
+// out for a while, or its system throws our last words away.
+func (g *gate) hangUp() {
+	if c, ok := g.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+		_ = g.SetReadDeadline(time.Now().Add(closeFlush))
+		_, _ = io.CopyN(io.Discard, g.Conn, maxUnread)
+	}
+	_ = g.Conn.Close() // it is over
 }
 
 // Close forgets what is held, lets the last words be written, without waiting

@@ -16,13 +16,13 @@ import (
 // goroutine.
 type hook struct {
 	mqtt.HookBase
-	opt    Options
-	server *mqtt.Server
-	stats  *counters
-	stop   chan struct{} // closed when the broker closes
-	warned atomic.Int64  // Unix time of the last warning of a denied publish
-	gates  sync.Map      // client id -> *gate that has publishes that are being stored
-
+	opt      Options
+	server   *mqtt.Server
+	stats    *counters
+	stop     chan struct{} // closed when the broker closes
+	warned   atomic.Int64  // Unix time of the last warning of a denied publish
+	gates    sync.Map      // client id -> *gate that has publishes that are being stored
+	clients  sync.Map      // connection -> *mqtt.Client
 	sessions *sessions
 }
 
@@ -34,6 +34,7 @@ type counters struct {
 	denied  atomic.Int64 // publishes below a reserved prefix
 	dropped atomic.Int64 // messages to a subscriber that does not read, or that could not be sent
 	expired atomic.Int64 // messages that waited for a subscriber for too long
+	panics  atomic.Int64 // connections that ended in a panic of the server
 
 	acknowledged func(time.Duration) // see Options; may be nil
 }
@@ -70,6 +71,10 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	g := newGate(cl.Net.Conn, cl.Properties.ProtocolVersion, h.stats)
 	g.will = takeWill(cl, pk)
+	if most := uint16(h.opt.MaxKeepAlive / time.Second); most > 0 && cl.Properties.ProtocolVersion >= 5 && (pk.Connect.Keepalive == 0 || pk.Connect.Keepalive > most) {
+		cl.State.Keepalive, cl.State.ServerKeepalive = most, true
+	}
+	h.clients.Store(cl.Net.Conn, cl)
 	cl.Net.Conn = g
 	return nil
 }

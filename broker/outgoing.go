@@ -46,16 +46,21 @@ type frame struct {
 }
 
 // encode draws a PUBLISH (section 3.3 of both specifications).
-func (m *outgoing) encode(version, qos byte, retain bool, subscriptions []int, now time.Time) (*frame, error) {
+func (m *outgoing) encode(version, qos byte, retain bool, subscriptions []int, a alias, now time.Time) (*frame, error) {
+	topic := m.topic
+	if a.known {
+		topic = ""
+	}
 	pk := packets.Packet{
 		ProtocolVersion: version,
 		FixedHeader:     packets.FixedHeader{Type: packets.Publish, Qos: qos, Retain: retain},
-		TopicName:       m.topic, Payload: m.payload, PacketID: 1,
+		TopicName:       topic, Payload: m.payload, PacketID: 1,
 		Mods: packets.Mods{AllowResponseInfo: true},
 	}
 	if version >= 5 {
 		pk.Properties = m.props
 		pk.Properties.SubscriptionIdentifier = subscriptions
+		pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = a.number, a.number > 0
 		if !m.expiry.IsZero() {
 			pk.Properties.MessageExpiryInterval = uint32(max(1, m.expiry.Sub(now)/time.Second))
 		}
@@ -68,7 +73,7 @@ func (m *outgoing) encode(version, qos byte, retain bool, subscriptions []int, n
 	f := &frame{bytes: b.Bytes()}
 	if qos > 0 {
 		_, width := binary.Uvarint(f.bytes[1:])
-		f.idAt = 1 + width + 2 + len(m.topic)
+		f.idAt = 1 + width + 2 + len(topic)
 	}
 	return f, nil
 }
@@ -81,7 +86,7 @@ func (m *outgoing) shared(version, qos byte, retain bool, subscriptions []int, n
 	}
 	at := &m.frames[bit(version >= 5)][bit(retain)][bit(qos > 0)]
 	if qos == 2 || *at == nil { // one of QoS 2 differs in its first byte
-		f, err := m.encode(version, qos, retain, nil, now)
+		f, err := m.encode(version, qos, retain, nil, alias{}, now)
 		if err != nil || qos == 2 {
 			return f, err
 		}

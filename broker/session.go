@@ -33,7 +33,8 @@ type session struct {
 	gate    *gate // of the connection, or nil
 	window  int
 	largest uint32 // packet that the device takes; 0 means any
-	keep    bool   // it outlives the connection
+	aliases aliases
+	keep    bool // it outlives the connection
 	ended   bool
 
 	waiting []*delivery          // in order: sent on a former connection, then never sent
@@ -77,17 +78,18 @@ type delivery struct {
 }
 
 // open prepares the session for a connection, which attach follows.
-func (s *session) open(version byte, window int, largest uint32, keep bool) {
+func (s *session) open(version byte, p packets.Properties, keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.version, s.largest, s.keep = version, largest, keep
+	s.version, s.largest, s.keep = version, p.MaximumPacketSize, keep
+	s.aliases = newAliases(p.TopicAliasMaximum)
 	if s.will != nil {
 		s.will.timer.Stop() // the device is back
 		s.will = nil
 	}
 	s.window = maxInflight
-	if window > 0 {
-		s.window = min(window, maxInflight)
+	if p.ReceiveMaximum > 0 {
+		s.window = min(int(p.ReceiveMaximum), maxInflight)
 	}
 	for _, d := range s.waiting {
 		d.frame = nil // the version may be another
@@ -190,8 +192,7 @@ func (s *session) deliver(d *delivery, now time.Time) {
 	if s.ended || (s.gate == nil && (!s.keep || d.qos == 0)) {
 		return
 	}
-	var err error
-	if d.frame, err = d.message.shared(s.version, d.qos, d.retain, d.subscriptions, now); err != nil {
+	if err := s.share(d, now); err != nil {
 		s.stats.dropped.Add(1)
 		return
 	}
@@ -205,11 +206,22 @@ func (s *session) deliver(d *delivery, now time.Time) {
 	s.pump()
 }
 
+// share gives d the frame that it has in common with other sessions, if there
+// is one; mu is held.
+func (s *session) share(d *delivery, now time.Time) (err error) {
+	if s.aliases.most == 0 {
+		d.frame, err = d.message.shared(s.version, d.qos, d.retain, d.subscriptions, now)
+	}
+	return err
+}
+
 func (s *session) sendQoS0(d *delivery) {
-	f := s.encode(d)
+	f, a := s.encode(d)
 	if f == nil || !s.gate.offer(f) {
 		s.stats.dropped.Add(1)
+		return
 	}
+	s.aliases.learnt(d.message.topic, a)
 }
 
 // bound drops the oldest that were never sent beyond the limit; mu is held.
@@ -256,7 +268,7 @@ func (s *session) pump() {
 
 // send sends a message of QoS 1 or 2; mu is held.
 func (s *session) send(d *delivery) {
-	f := s.encode(d)
+	f, a := s.encode(d)
 	if f == nil { // section 3.1.2.11.4 of MQTT 5: as if it had been sent
 		s.forget(d)
 		s.stats.dropped.Add(1)
@@ -269,23 +281,25 @@ func (s *session) send(d *delivery) {
 		s.ids[d.id] = d
 	}
 	s.gate.publish(f, d.id, again)
+	s.aliases.learnt(d.message.topic, a)
 	s.sent++
 }
 
-// encode returns a message's packet, or nil if the device does not take one
-// of its size.
-func (s *session) encode(d *delivery) *frame {
-	f := d.frame
+// encode returns a message's packet and its topic's alias, or nil if the
+// device does not take a packet of its size; mu is held.
+func (s *session) encode(d *delivery) (*frame, alias) {
+	f, a := d.frame, alias{}
 	if f == nil {
+		a = s.aliases.of(d.message.topic)
 		var err error
-		if f, err = d.message.encode(s.version, d.qos, d.retain, d.subscriptions, time.Now()); err != nil {
-			return nil
+		if f, err = d.message.encode(s.version, d.qos, d.retain, d.subscriptions, a, time.Now()); err != nil {
+			return nil, a
 		}
 	}
 	if s.largest > 0 && uint32(len(f.bytes)) > s.largest {
-		return nil
+		return nil, a
 	}
-	return f
+	return f, a
 }
 
 // nextID is a packet id that is not in use; maxInflight is far below their

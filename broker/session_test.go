@@ -316,7 +316,7 @@ func TestMessageExpiryIsCountedDown(t *testing.T) {
 
 func TestSessionIsBounded(t *testing.T) {
 	s := &session{limit: sessionLimit{messages: 10, bytes: 1 << 20}, stats: &counters{}, ids: map[uint16]*delivery{}}
-	s.open(4, 0, 0, true)
+	s.open(4, packets.Properties{}, true)
 	for i := range 25 {
 		s.deliver(&delivery{message: &outgoing{topic: "t", payload: fmt.Appendf(nil, "m%d", i), qos: 1}, qos: 1}, time.Now())
 	}

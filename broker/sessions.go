@@ -49,7 +49,7 @@ func (a *sessions) open(cl *mqtt.Client, clean bool) *session {
 	if p.ProtocolVersion >= 5 {
 		keep = p.Props.SessionExpiryInterval > 0
 	}
-	s.open(p.ProtocolVersion, int(p.Props.ReceiveMaximum), p.Props.MaximumPacketSize, keep)
+	s.open(p.ProtocolVersion, p.Props, keep)
 	return s
 }
 

@@ -1,0 +1,58 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/listeners"
+)
+
+// errPanic ends the connection of a device whose packet the server cannot
+// read without a panic.
+var errPanic = errors.New("the server panicked on what the device sent")
+
+// contained is a listener whose devices cannot take the process down: the
+// server's decoder panics on some packets that are cut short.
+type contained struct {
+	*listeners.Net
+	hook *hook
+}
+
+// Serve establishes connections until the listener is closed.
+func (l contained) Serve(establish listeners.EstablishFn) { l.Net.Serve(l.hook.contain(establish)) }
+
+// contain makes a panic the end of one connection.
+func (h *hook) contain(establish listeners.EstablishFn) listeners.EstablishFn {
+	return func(id string, c net.Conn) (err error) {
+		defer func() {
+			known, _ := h.clients.LoadAndDelete(c)
+			p := recover()
+			if p == nil {
+				return
+			}
+			err = fmt.Errorf("%w: %v", errPanic, p)
+			h.stats.panics.Add(1)
+			h.opt.Logger.Error("a device's connection ended in a panic", "remote", c.RemoteAddr(), "error", err, "stack", string(debug.Stack()))
+			if cl, ok := known.(*mqtt.Client); ok {
+				h.bury(cl, err)
+			}
+			_ = c.Close() // the server may not have known it
+		}()
+		return establish(id, c)
+	}
+}
+
+// bury does what the server does when a connection ends.
+func (h *hook) bury(cl *mqtt.Client, err error) {
+	p := cl.Properties
+	expire := (p.ProtocolVersion == 5 && p.Props.SessionExpiryInterval == 0) || (p.ProtocolVersion < 5 && p.Clean)
+	h.OnDisconnect(cl, err, expire)
+	if expire && !cl.IsTakenOver() {
+		cl.ClearInflights()
+		h.server.UnsubscribeClient(cl)
+		h.server.Clients.Delete(cl.ID)
+	}
+}
