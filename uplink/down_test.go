@@ -480,3 +480,37 @@ func TestRetainedCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestTuneChangesWhatComesDown adds a route to a running link, which connects
+// anew for it, and takes it away again.
+func TestTuneChangesWhatComesDown(t *testing.T) {
+	s := startMosquitto(t)
+	here := &local{}
+	l, _ := startDown(t, s.URL(), here)
+	listening(t, l, s, here)
+	at := Centre{Brokers: []string{s.URL()}}
+	with, err := NewDownRouter(testOrigin, []DownRoute{{Match: "fleet/#", To: "set/{rest}"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !l.Tune(Tuning{Centre: at, Backoff: quickBackoff, Down: with}) {
+		t.Error("the link says that it keeps its connection")
+	}
+	c := sender(t, s)
+	eventually(t, "a message by the new route", func() bool {
+		say(t, c, "fleet/speed", "x", 1, false)
+		return slices.ContainsFunc(here.messages(), func(m Message) bool { return m.Topic == "set/speed" })
+	})
+	if same, err := NewDownRouter(testOrigin, []DownRoute{{Match: "fleet/#", To: "set/{rest}"}}); err != nil || l.Tune(Tuning{Centre: at, Backoff: quickBackoff, Down: same}) {
+		t.Errorf("equal routes end the connection, %v", err)
+	}
+	without, err := NewDownRouter(testOrigin, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Tune(Tuning{Centre: at, Backoff: quickBackoff, Down: without})
+	eventually(t, "a message that no route brings", func() bool {
+		say(t, c, "fleet/speed", "y", 1, false)
+		return l.Stats().Down.Dropped > 0
+	})
+}
