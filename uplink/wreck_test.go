@@ -182,7 +182,7 @@ func TestSalvageGoesOnWhenThereIsSpaceAgain(t *testing.T) {
 		fault: func() error {
 			if commits.Add(1) == 1 {
 				q := <-opened
-				space.Store(0)
+				space.Store(500)
 				q.watchDisk()
 			}
 			return nil
