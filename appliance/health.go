@@ -65,6 +65,8 @@ func queueCheck(f facts) wire.Check {
 		return check("queue", wire.Unhealthy, "nothing more is accepted: "+q.Refusing.Error())
 	case q.Failing != nil:
 		return check("queue", wire.Unhealthy, "the disk does not take what is queued: "+q.Failing.Error())
+	case q.Reclaiming != nil:
+		return check("queue", wire.Impaired, "disk space is not given back: "+q.Reclaiming.Error())
 	case q.Queued.Bytes > q.MaxBytes*9/10:
 		return check("queue", wire.Impaired, fmt.Sprintf("%d of at most %d bytes are queued", q.Queued.Bytes, q.MaxBytes))
 	case q.Salvaging:

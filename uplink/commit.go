@@ -97,7 +97,7 @@ func (q *Queue) write(batch []pending, settled []settlement) error {
 	if err != nil {
 		err = q.breakOn(err)
 		q.committing.Unlock()
-		if !errors.Is(err, ErrBroken) { // which is told once
+		if !errors.Is(err, ErrBroken) && !q.isFailing() { // which is told once, and tried again and again
 			q.opt.Logger.Error("queue commit failed", "records", len(batch), "settled", len(settled), "error", err)
 		}
 		q.giveUp(batch, settled, err)
@@ -187,6 +187,9 @@ type change struct {
 // transaction and returns, synced, the state that follows it.
 func (q *Queue) commit(batch []pending, settled []settlement) (change, error) {
 	if err := q.isBroken(); err != nil {
+		return change{}, err
+	}
+	if err := q.roomToWrite(); err != nil {
 		return change{}, err
 	}
 	ch := q.plan(batch, settled)

@@ -152,7 +152,7 @@ func (q *Queue) removeDead(id uint64, o Outcome) error {
 	a.of(o).add(d.Size)
 	b, err := encodeAccount(a)
 	if err == nil {
-		err = q.db.Update(func(txn *badger.Txn) error {
+		err = q.update(func(txn *badger.Txn) error {
 			return errors.Join(txn.Delete(deadKey(id)), txn.Set(ledgerKey(d.Route), b))
 		})
 	}

@@ -7,13 +7,14 @@ import (
 
 // Keys of the store; README.md draws them.
 const (
-	prefixRecord = 'q' // q stream seq -> record
-	prefixStream = 'w' // w stream     -> watermark, newest, records, bytes
-	prefixRoute  = 'r' // r name       -> number of the route
-	prefixLedger = 'l' // l route      -> account
-	prefixNote   = 'n' // n key        -> value
-	prefixDead   = 'd' // d seq        -> dead letter
-	prefixAside  = 'x' // x stream seq -> a record that cannot be read
+	prefixRecord  = 'q' // q stream seq -> record
+	prefixStream  = 'w' // w stream     -> watermark, newest, records, bytes
+	prefixRoute   = 'r' // r name       -> number of the route
+	prefixLedger  = 'l' // l route      -> account
+	prefixNote    = 'n' // n key        -> value
+	prefixDead    = 'd' // d seq        -> dead letter
+	prefixAside   = 'x' // x stream seq -> a record that cannot be read
+	prefixPadding = 'p' // never read, see rotate
 )
 
 // prefixes are those of all keys.

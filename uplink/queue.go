@@ -53,6 +53,9 @@ type Options struct {
 	// mono is the monotonic clock beside Now; nil means Now's own reading.
 	// Tests set it, to step the one and not the other.
 	mono func() time.Duration
+	// slack is what the store may take beside what it has to; 0 means the
+	// default. Tests set it.
+	slack int64
 	// fault is asked before a commit; its error is the commit's. Tests set it.
 	fault func() error
 	// free is the free space of a directory's file system. Tests set it.
@@ -119,6 +122,7 @@ type Queue struct {
 	failing      error                 // the last commit's error, or nil
 	broken       error                 // why nothing can be committed until the store is opened anew, or nil
 	freeDisk     uint64
+	reclaimError error // why disk space could not be given back, or nil
 
 	wake       chan struct{} // something to commit
 	wakeKeeper chan struct{} // something to evict or expire
@@ -167,7 +171,10 @@ func Open(opt Options) (*Queue, error) {
 		opt: opt, lock: lock, policies: opt.Policies, deaths: map[string]uint64{}, unsalvaged: map[string]error{},
 		room: make(chan struct{}), wake: make(chan struct{}, 1), wakeKeeper: make(chan struct{}, 1), ready: make(chan struct{}, 1),
 	}
-	options := badgerOptions(filepath.Join(opt.Dir, "store"), !opt.Unsynced, opt.Logger)
+	if err := q.roomToOpen(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	options := badgerOptions(filepath.Join(opt.Dir, "store"), !opt.Unsynced, opt.MaxBytes, badgerLog{opt.Logger, q.holdTable})
 	if opt.Inspect {
 		if q.db, err = openAndRead(options, q.restore); err != nil {
 			err = fmt.Errorf("open queue %s: %w", opt.Dir, err)
@@ -220,6 +227,7 @@ func (q *Queue) start(wrecks []string) {
 		q.done.Go(func() { q.salvageAll(ctx, wrecks) })
 	}
 	q.done.Go(func() { q.keep(ctx) })
+	q.done.Go(func() { q.reclaimLoop(ctx) })
 	q.done.Go(func() { q.keepTotals(ctx) })
 }
 
@@ -244,6 +252,9 @@ func withDefaults(opt Options) Options {
 	}
 	if opt.salvageAgain == 0 {
 		opt.salvageAgain = salvageAgain
+	}
+	if opt.slack == 0 {
+		opt.slack = diskSlack
 	}
 	return opt
 }
@@ -399,7 +410,7 @@ func (q *Queue) Note(key string) uint64 {
 
 // SetNote stores a note by itself. When it returns nil, the note is synced.
 func (q *Queue) SetNote(n Note) error {
-	if err := q.db.Update(func(txn *badger.Txn) error { return txn.Set(noteKey(n.Key), encodeUint(n.Value)) }); err != nil {
+	if err := q.update(func(txn *badger.Txn) error { return txn.Set(noteKey(n.Key), encodeUint(n.Value)) }); err != nil {
 		return fmt.Errorf("note %q: %w", n.Key, err)
 	}
 	q.mu.Lock()
@@ -420,22 +431,10 @@ func (q *Queue) Close() error {
 		return nil
 	}
 	q.stop()
-	q.done.Wait()
-	if !q.opt.Inspect && q.LastSequence() > 0 && q.isBroken() == nil {
-		q.storeClock()
+	if err := q.closeStore(); err != nil {
+		return fmt.Errorf("close queue: %w", err)
 	}
-	q.copyTotals()
-	closed := make(chan error, 1)
-	go func() { closed <- errors.Join(q.db.Close(), q.lock.Close()) }()
-	select {
-	case err := <-closed:
-		if err != nil {
-			return fmt.Errorf("close queue: %w", err)
-		}
-		return nil
-	case <-time.After(closeTimeout): // Badger tries for ever to write its memtable
-		return fmt.Errorf("close queue: the disk takes nothing within %v; what was acknowledged is in the write-ahead log", closeTimeout)
-	}
+	return nil
 }
 
 // closeTimeout is how long Close waits for the disk. The lock is kept beyond

@@ -28,7 +28,7 @@ func (q *Queue) reconcile(s *stream) error {
 	if err != nil {
 		return err
 	}
-	if err := q.db.Update(func(txn *badger.Txn) error {
+	if err := q.update(func(txn *badger.Txn) error {
 		return errors.Join(txn.Set(ledgerKey(s.route), b), txn.Set(streamKey(s.id), m.encode()))
 	}); err != nil {
 		return fmt.Errorf("reconcile route %s: %w", s.route, err)

@@ -314,7 +314,7 @@ func TestAToolKeepsTheTotalsOfABlankStore(t *testing.T) {
 	if err := os.Rename(storeDir, filepath.Join(dir, "store.quarantine-20260101T000000.000")); err != nil {
 		t.Fatal(err)
 	}
-	db, err := openBadger(badgerOptions(storeDir, true, q.opt.Logger))
+	db, err := openBadger(badgerOptions(storeDir, true, DefaultMaxBytes, badgerLog{log: q.opt.Logger}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -162,7 +162,7 @@ func (q *Queue) writeLedger(l Ledger, n Note, more func(*badger.Txn) error) erro
 	if n.Key != "" {
 		ch.notes[n.Key] = n.Value
 	}
-	if err := q.db.Update(func(txn *badger.Txn) error {
+	if err := q.update(func(txn *badger.Txn) error {
 		if more != nil {
 			if err := more(txn); err != nil {
 				return err

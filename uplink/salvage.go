@@ -147,7 +147,7 @@ func (q *Queue) salvage(ctx context.Context, dir string) (Salvage, error) {
 	if err := q.spaceFor(filepath.Join(q.opt.Dir, dir)); err != nil {
 		return out, err
 	}
-	db, err := badger.OpenManaged(badgerOptions(scratch, false, q.opt.Logger))
+	db, err := badger.OpenManaged(badgerOptions(scratch, false, q.opt.MaxBytes, badgerLog{q.opt.Logger, q.holdTable}))
 	if err != nil {
 		return out, fmt.Errorf("scratch store: %w", err)
 	}

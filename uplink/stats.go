@@ -19,6 +19,7 @@ type QueueStats struct {
 	MinFreeDisk  uint64    // bytes
 	Refusing     error     // why nothing is accepted now, or nil
 	Failing      error     // why the last commit failed, or nil
+	Reclaiming   error     // why the last attempt to give disk space back failed, or nil
 	Quarantined  string    // where a damaged store was moved at this start, or ""
 	DeadLetters  int
 	Quarantines  int       // damaged stores that are kept
@@ -75,7 +76,7 @@ func (q *Queue) Stats() QueueStats {
 	q.mu.Lock()
 	s := QueueStats{
 		Queued: q.queued(), Pending: len(q.pending), MaxBytes: q.opt.MaxBytes,
-		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: cmp.Or(q.broken, q.lowDisk), Failing: q.failing,
+		FreeDisk: q.freeDisk, MinFreeDisk: q.opt.MinFreeBytes, Refusing: cmp.Or(q.broken, q.lowDisk), Failing: q.failing, Reclaiming: q.reclaimError,
 		Quarantined: q.quarantined, Quarantines: len(kept), StoreBytes: lsm + vlog, LastSequence: q.seq,
 	}
 	s.DeadLetters, s.Deaths = len(q.dead), maps.Clone(q.deaths)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -19,23 +20,53 @@ import (
 // ErrLocked says that another process has the queue open.
 var ErrLocked = errors.New("queue is in use by another process")
 
+// What bounds Badger's memory. A compaction has up to 13 table builders at
+// work, each with twice the size of a table, and up to three memtables wait.
+const (
+	memTableBytes = 4 << 20
+	minTableBytes = 1 << 20
+	// valueLogFrom is the size from which values go to the value log: what
+	// Badger takes in one transaction is 15 % of a memtable.
+	valueLogFrom = 512 << 10
+)
+
 // badgerOptions are for a small, durable FIFO. Badger's defaults are for
 // servers; the figures behind these are in README.md.
-func badgerOptions(dir string, sync bool, log *slog.Logger) badger.Options {
-	return badger.DefaultOptions(dir).
+func badgerOptions(dir string, sync bool, maxBytes int64, log badgerLog) badger.Options {
+	o := badger.DefaultOptions(dir).
 		WithSyncWrites(sync).
-		WithMemTableSize(8 << 20).
-		WithNumMemtables(2).
+		WithMemTableSize(memTableBytes).
+		WithValueThreshold(valueLogFrom).
+		WithNumMemtables(1).
 		WithNumLevelZeroTables(2).
-		WithNumLevelZeroTablesStall(6).
+		WithNumLevelZeroTablesStall(12).
 		WithBlockCacheSize(0).
 		WithCompression(0).
 		WithValueLogFileSize(16 << 20).
-		WithBaseTableSize(2 << 20).
+		WithBaseTableSize(tableBytes(maxBytes, openFiles())).
 		WithNumCompactors(2).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
-		WithLogger(badgerLog{log})
+		WithLogger(log)
+	o.TableSizeMultiplier = 1 // or tables and their builders grow with the store
+	return o
+}
+
+// tableBytes is the size of a table so that a full store, with its garbage,
+// needs three quarters of the files that the process may open. Badger keeps
+// every table open, and a compaction that cannot open a new one goes on
+// without it: its records would be lost.
+func tableBytes(maxBytes int64, files uint64) int64 {
+	return max(minTableBytes, diskFactor*maxBytes/int64(max(files/4*3, 1)))
+}
+
+// openFiles is how many files this process may have open.
+func openFiles() uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024
+	}
+	return min(limit.Cur, 1<<20)
 }
 
 // openStore opens the Badger directory below dir and reads the queue's state
@@ -210,24 +241,30 @@ func glob(dir, pattern string) ([]string, error) {
 	return names, err
 }
 
-// freeBytes is the space that this process may still use on dir's file system.
-func freeBytes(dir string) (uint64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	return s.Bavail * uint64(s.Bsize), nil
+// badgerLog hands Badger's log to slog; what Badger calls info is our debug.
+type badgerLog struct {
+	log *slog.Logger
+	// hold is called by a compaction before it writes a table, if it is set,
+	// and blocks while there is no room for one.
+	hold func()
 }
 
-// badgerLog hands Badger's log to slog; what Badger calls info is our debug.
-type badgerLog struct{ log *slog.Logger }
-
 var _ badger.Logger = badgerLog{}
+
+// beforeTable begins what a compaction logs when a table is complete in
+// memory and not yet on disk. Badger has no other way to hold it there.
+const beforeTable = "[%d] LOG Compact. Added"
 
 func (l badgerLog) Errorf(f string, a ...any)   { l.write(slog.LevelError, f, a) }
 func (l badgerLog) Warningf(f string, a ...any) { l.write(slog.LevelWarn, f, a) }
 func (l badgerLog) Infof(f string, a ...any)    { l.write(slog.LevelDebug, f, a) }
-func (l badgerLog) Debugf(f string, a ...any)   { l.write(slog.LevelDebug, f, a) }
+
+func (l badgerLog) Debugf(f string, a ...any) {
+	if l.hold != nil && strings.HasPrefix(f, beforeTable) {
+		l.hold()
+	}
+	l.write(slog.LevelDebug, f, a)
+}
 
 func (l badgerLog) write(level slog.Level, format string, args []any) {
 	if l.log.Enabled(context.Background(), level) {

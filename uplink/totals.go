@@ -179,7 +179,7 @@ func (t totals) successors() map[string]uint64 {
 // begin stores what a new store begins with. When it returns nil, that is
 // synced.
 func (q *Queue) begin(l Ledger, notes map[string]uint64) error {
-	if err := q.db.Update(func(txn *badger.Txn) error {
+	if err := q.update(func(txn *badger.Txn) error {
 		return change{ledger: l, notes: notes}.write(txn)
 	}); err != nil {
 		return fmt.Errorf("take over the ledger of the former store: %w", err)

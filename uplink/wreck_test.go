@@ -49,7 +49,7 @@ func TestSalvageWaitsForSpace(t *testing.T) {
 func TestSalvageStopsAtTheFloor(t *testing.T) {
 	q := openTestQueue(t, Options{})
 	store(t, q, testMessage(5, 0))
-	db, err := badger.OpenManaged(badgerOptions(t.TempDir(), false, q.opt.Logger))
+	db, err := badger.OpenManaged(badgerOptions(t.TempDir(), false, DefaultMaxBytes, badgerLog{log: q.opt.Logger}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestSalvageGoesOnWhenThereIsSpaceAgain(t *testing.T) {
 		fault: func() error {
 			if commits.Add(1) == 1 {
 				q := <-opened
-				space.Store(0)
+				space.Store(500)
 				q.watchDisk()
 			}
 			return nil
@@ -236,7 +236,7 @@ func TestSalvageKnowsWhatLeftByTheWatermark(t *testing.T) {
 	q.Settle(e[0], Delivered)
 	q.Settle(e[1], Delivered)
 	closeQueue(t, q)
-	db, err := openBadger(badgerOptions(filepath.Join(dir, "store"), true, q.opt.Logger))
+	db, err := openBadger(badgerOptions(filepath.Join(dir, "store"), true, DefaultMaxBytes, badgerLog{log: q.opt.Logger}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ import (
 // otherwise. The limit is soft: close to it the collector works harder, and
 // nothing fails.
 const (
-	memoryLimitMiB = 64
+	memoryLimitMiB = 72
 	gcPercent      = 50
 )
 
