@@ -59,7 +59,7 @@ func TestChild(t *testing.T) {
 // What fillStore leaves: records, the first of which were delivered, some too
 // large for Badger's tables, and the last ones each in a commit of its own.
 const (
-	fillRecords   = 25_000
+	fillRecords   = 12_000
 	fillDelivered = 1000
 	fillLarge     = 3
 	fillSingles   = 60
@@ -77,11 +77,11 @@ func fillStore(t *testing.T, dir string) {
 		return m
 	}
 	for i := range fillRecords - 1 {
-		for q.Enqueue(message(i, 400), nil) != nil {
+		for q.Enqueue(message(i, 900), nil) != nil {
 			<-q.Room()
 		}
 	}
-	store(t, q, message(fillRecords-1, 400))
+	store(t, q, message(fillRecords-1, 900))
 	for _, e := range next(t, q, fillDelivered) { // at once, since all are committed
 		q.Settle(e, Delivered)
 	}
@@ -183,6 +183,15 @@ type damage struct {
 	name string
 	cuts bool // what is gone is gone
 	do   func(path string, rnd *rand.Rand) error
+}
+
+// rounds is how often a damage is done: one that is not at a random place,
+// once.
+func (d damage) rounds(most int) int {
+	if d.name == "deleted" || d.name == "emptied" {
+		return 1
+	}
+	return most
 }
 
 var damages = []damage{
@@ -298,7 +307,7 @@ func TestDamagedStores(t *testing.T) {
 			t.Fatalf("no %s in the store (%v)", pattern, err)
 		}
 		for _, dam := range damages {
-			for round := range rounds {
+			for round := range dam.rounds(rounds) {
 				t.Run(fmt.Sprintf("%s %s %d", pattern, dam.name, round), func(t *testing.T) {
 					t.Parallel()
 					seed := faultSeed(t)
@@ -345,15 +354,14 @@ func checkDrained(t *testing.T, file string, cut bool, d drained) {
 	if !slices.IsSorted(d.IDs) || slices.Contains(d.IDs, -1) {
 		t.Errorf("%s: out of order: %v", file, d.IDs)
 	}
-	expected := fillAll
-	if len(d.IDs) > 0 {
-		expected -= d.IDs[0]
-	}
 	if cut {
 		return // what is gone cannot come, and no other file says that it was there
 	}
-	missing := expected - len(d.IDs) - int(d.Account.Quarantined.Records)
-	t.Logf("%s: %d came, %d are quarantined, %d are missing", file, len(d.IDs), d.Account.Quarantined.Records, missing)
+	owed := fillAll - fillDelivered // whether the first ones come again is open
+	came := len(slices.DeleteFunc(slices.Clone(d.IDs), func(id int) bool { return id < fillDelivered }))
+	lost := int(d.Account.Quarantined.Records)
+	missing := owed - came - lost
+	t.Logf("%s: %d of %d came, %d are quarantined, %d are missing; set aside: %v", file, came, owed, lost, missing, d.Quarantined != "")
 	if missing > tornTail {
 		t.Errorf("%s: %d records are lost without a word", file, missing)
 	}
