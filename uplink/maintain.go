@@ -102,7 +102,7 @@ func (q *Queue) reclaim(ctx context.Context) error {
 		if _, room := q.roomToReclaim(); !room || ctx.Err() != nil {
 			return nil
 		}
-		err := q.db.RunValueLogGC(0.5)
+		err := q.collect()
 		if errors.Is(err, badger.ErrNoRewrite) {
 			return nil
 		}
@@ -111,6 +111,14 @@ func (q *Queue) reclaim(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// collect rewrites one file of the value log. Badger reads the state of its
+// memtable for that without a lock, so nothing is committed meanwhile.
+func (q *Queue) collect() error {
+	q.committing.Lock()
+	defer q.committing.Unlock()
+	return q.db.RunValueLogGC(0.5)
 }
 
 // rotate makes Badger write its memtable to a table. It learns from tables

@@ -410,7 +410,10 @@ func (q *Queue) Note(key string) uint64 {
 
 // SetNote stores a note by itself. When it returns nil, the note is synced.
 func (q *Queue) SetNote(n Note) error {
-	if err := q.update(func(txn *badger.Txn) error { return txn.Set(noteKey(n.Key), encodeUint(n.Value)) }); err != nil {
+	q.committing.Lock()
+	err := q.update(func(txn *badger.Txn) error { return txn.Set(noteKey(n.Key), encodeUint(n.Value)) })
+	q.committing.Unlock()
+	if err != nil {
 		return fmt.Errorf("note %q: %w", n.Key, err)
 	}
 	q.mu.Lock()
