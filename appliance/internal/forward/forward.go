@@ -81,8 +81,12 @@ func New(o wire.Origin, rules []Rule, maxBytes int) (*Engine, error) {
 }
 
 // Message makes an event of what was published on a topic. ok is false for a
-// topic that no rule matches.
+// topic that no rule matches, and below the appliance's own prefixes: what is
+// there already speaks the contract's language.
 func (e *Engine) Message(topic string, payload []byte, received time.Time) (ev Event, ok bool) {
+	if len(e.rules) == 0 || wire.Reserved(topic) {
+		return Event{}, false
+	}
 	levels := strings.Split(topic, "/")
 	matching := e.matching(levels)
 	if len(matching) == 0 {

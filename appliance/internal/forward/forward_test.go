@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -336,6 +337,52 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
+func TestPosted(t *testing.T) {
+	e := engine(t)
+	const fields = `"source":"s","event_type":"alarm","subject":"Pump 3"`
+	for body, want := range map[string]string{
+		`{` + fields + `}`:                               `{}`,
+		`{` + fields + `,"payload":null}`:                `{}`,
+		`{` + fields + `,"payload":[1]}`:                 `{"value":[1]}`,
+		`{` + fields + `,"timestamp":null,"payload":{}}`: `{}`,
+	} {
+		ev, err := e.Posted([]byte(body), received)
+		if err != nil {
+			t.Errorf("%s: %v", body, err)
+			continue
+		}
+		env, err := wire.ParseEnvelope(ev.Bytes)
+		if err != nil || string(env.Payload) != want || env.Timestamp != wire.At(received) {
+			t.Errorf("%s: got %s at %v, %v", body, env.Payload, env.Timestamp, err)
+		}
+		expectValid(t, ev)
+	}
+	for body, want := range map[string]error{
+		`{` + fields: ErrPosted,
+		`{` + fields + `,"idempotency_key":"` + strings.Repeat("x", maxName+1) + `"}`: ErrPosted,
+		`{` + fields + `,"payload":"` + strings.Repeat("<", 1<<19) + `"}`:             ErrTooLarge,
+	} {
+		if _, err := e.Posted([]byte(body), received); !errors.Is(err, want) {
+			t.Errorf("%.80s: got %v, expected %v", body, err, want)
+		}
+	}
+}
+
+func TestCountersAreBounded(t *testing.T) {
+	var c Counters
+	for i := range 2 * maxSources {
+		c.Stored(fmt.Sprint("s", i))
+		c.Stored("s0")
+	}
+	sources := map[string]uint64{}
+	for _, s := range c.Stats() {
+		sources[s.Source] = s.Events
+	}
+	if len(sources) != maxSources+1 || sources[OtherSources] != maxSources || sources["s0"] != 2*maxSources+1 {
+		t.Errorf("got %d sources, %d others, %d of the first", len(sources), sources[OtherSources], sources["s0"])
+	}
+}
+
 // FuzzMessage offers any message to the rules for real devices.
 func FuzzMessage(f *testing.F) {
 	f.Add("zigbee2mqtt/door", `{"contact":true,"last_seen":1795224599250}`, "application/json")
@@ -345,6 +392,9 @@ func FuzzMessage(f *testing.F) {
 	e := engine(f, dialects...)
 	f.Fuzz(func(t *testing.T, topic, payload, contentType string) {
 		if ev, ok := e.Message(topic, []byte(payload), received); ok {
+			expectValid(t, ev)
+		}
+		if ev, err := e.Posted([]byte(payload), received); err == nil {
 			expectValid(t, ev)
 		}
 		ev, err := e.Webhook(Webhook{Source: "panel", From: "::1", ContentType: contentType, Body: []byte(payload), Received: received})
