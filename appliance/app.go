@@ -41,6 +41,10 @@ type app struct {
 	pubacks   uplink.Timings                // of the broker, to devices
 	local     atomic.Pointer[broker.Broker] // the same, for the link, once it listens
 	out       *publisher
+	forward   *forwarder
+	ingest    *ingest
+	service   *service
+	run       *lastRun
 	vision    *vision.Pipeline
 	demo      *demoCentre
 	web       *web.Server
@@ -70,6 +74,7 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		a.openBroker,
 		a.prepareVision,
 		a.openHealth,
+		a.openService,
 		a.serveVision,
 		a.openWeb,
 	} {
@@ -120,6 +125,7 @@ func (a *app) openQueue(opt appOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	a.onClose(a.noteStop) // the last of all
 	a.onClose(a.queue.Close)
 	return nil
 }
@@ -187,16 +193,24 @@ func (a *app) openRetrier() error {
 }
 
 func (a *app) openBroker() error {
+	engine, err := a.cfg.forwardEngine()
+	if err != nil {
+		return err
+	}
+	a.out = &publisher{router: &a.router, queue: a.queue, log: a.log}
+	a.forward = newForwarder(engine, a.out)
+	a.ingest = newIngest(a.forward, a.cfg.tokensFile())
+	a.service = newService(a.forward, a.cfg.DeviceID, a.started)
 	a.broker = broker.New(broker.Options{
 		Listeners: a.cfg.Broker.listeners(), AllowAnonymous: a.cfg.Broker.AllowAnonymous,
-		Reserved: wire.ReservedPrefixes, Sink: deviceSink(&a.router, a.queue), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
+		Reserved: wire.ReservedPrefixes, Sink: a.forward.sink(deviceSink(&a.router, a.queue)), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
 	})
+	a.out.broker = a.broker // before there are devices
 	if err := a.broker.Listen(); err != nil {
 		return err
 	}
 	a.local.Store(a.broker)
 	a.onClose(a.broker.Close)
-	a.out = &publisher{broker: a.broker, router: &a.router, queue: a.queue, log: a.log}
 	return nil
 }
 
@@ -277,8 +291,19 @@ func (a *app) openHealth() error {
 	return nil
 }
 
+// openService tells that the appliance has started, and from then on what
+// happens to it.
+func (a *app) openService() error {
+	was := readLastRun(a.cfg.DataDir, a.log)
+	run := a.service.boot(was, lastRun{Version: version, BootID: bootID(), StartedAt: a.started.UTC()})
+	a.service.noteRun(run.write(a.cfg.DataDir))
+	a.run = &run
+	a.background(func(ctx context.Context) { a.service.watch(ctx, a.facts) })
+	return nil
+}
+
 func (a *app) openWeb() error {
-	opt := web.Options{Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, API: a.api(), Logger: a.log.With("part", "web")}
+	opt := web.Options{Ingest: a.ingest.handler(), Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, API: a.api(), Logger: a.log.With("part", "web")}
 	if a.demo != nil {
 		opt.DemoOutage = a.demo.Outage
 	}

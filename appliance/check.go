@@ -44,6 +44,7 @@ func (c *checker) config(cfg Config) {
 	c.broker(cfg.Broker)
 	c.vision(cfg.Vision)
 	c.uplink(cfg)
+	c.forward(cfg.forwardRules())
 	c.address("web.listen", cfg.Web.Listen)
 }
 

@@ -31,7 +31,10 @@ type Config struct {
 	Vision   VisionConfig `yaml:"vision"`
 	Uplink   UplinkConfig `yaml:"uplink"`
 	Web      WebConfig    `yaml:"web"`
-	Demo     DemoConfig   `yaml:"demo"`
+
+	Forward []ForwardConfig `yaml:"forward"`
+
+	Demo DemoConfig `yaml:"demo"`
 }
 
 // LogConfig says what is logged and where.
@@ -187,6 +190,8 @@ type QueueConfig struct {
 type WebConfig struct {
 	Listen string   `yaml:"listen"`
 	Hosts  []string `yaml:"hosts"` // further names that the page is called by
+
+	TokensFile string `yaml:"tokens_file"` // empty means tokens in DataDir
 }
 
 // DemoConfig is for trying the appliance without a centre.

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"outstation/appliance/internal/forward"
 	"outstation/appliance/internal/strictyaml"
 )
 
@@ -25,7 +26,48 @@ func TestDocumentedExample(t *testing.T) {
 	want.Vision.Cameras = []CameraConfig{{ID: "cam-north-3", Source: "rtsp://10.0.0.7/stream1", Model: "yolox-nano", FPS: 10, StallAfter: 10 * time.Second}}
 	want.Uplink.Brokers = []string{"tls://emqx.example.com:8883"}
 	want.Uplink.Username, want.Uplink.PasswordFile, want.Uplink.CAFile = "press-7", "/etc/outstation/uplink.password", "/etc/outstation/ca.pem"
+	want.Forward = []ForwardConfig{{
+		Source: "zigbee", Match: "zigbee2mqtt/+",
+		EventType: `{{ if has .payload "contact" }}door_access{{ else }}telemetry{{ end }}`, Timestamp: `{{ .payload.last_seen }}`,
+	}}
 	expectSame(t, cfg, want)
+}
+
+// TestRulesOfTheREADME reads its example and offers each rule a message.
+func TestRulesOfTheREADME(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?s)```yaml\n(forward:\n.*?)```").FindSubmatch(text)
+	if block == nil {
+		t.Fatal("there is no example of rules")
+	}
+	cfg, err := parseConfig("README.md", append([]byte(minimal), block[1]...), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := cfg.forwardEngine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 21, 1, 0, 0, 0, time.UTC)
+	for _, c := range [][3]string{
+		{"zigbee2mqtt/Front Door", `{"contact":true,"last_seen":"2026-11-21T00:59:59Z"}`, "s-zigbee-front-door-15b2f183-2026-11-21T00:59:59Z door_access"},
+		{"shellyplus1-a/events/rpc", `{"src":"shellyplus1-a","method":"NotifyEvent","params":{"ts":1795222799.25}}`, "s-shelly-shellyplus1-a-2026-11-21T00:59:59.25Z notifyevent"},
+		{"tele/meter/SENSOR", `{"Time":"2026-11-21T07:59:59"}`, "s-tasmota-meter-f0f53268f94b8992-2026-11-21T01:00:00Z telemetry"},
+		{"gate/north/reader-1", `7;OPEN;card=00A7`, "s-gate-reader-1-650a5699c874b538-2026-11-21T01:00:00Z unparsed"},
+	} {
+		ev, ok := engine.Message(c[0], []byte(c[1]), at)
+		if got := ev.IdempotencyKey + " " + ev.EventType; !ok || got != c[2] {
+			t.Errorf("%s: got %s, expected %s", c[0], got, c[2])
+		}
+	}
+	ev, err := engine.Webhook(forward.Webhook{Source: "nvr", From: "10.0.0.64", Received: at, Body: []byte(
+		`<EventNotificationAlert><channelID>4</channelID><eventType>VMD</eventType><dateTime>2026-11-21T07:59:58+07:00</dateTime></EventNotificationAlert>`)})
+	if err != nil || ev.IdempotencyKey != "s-nvr-4-2026-11-21T00:59:58Z" || ev.EventType != "vmd" {
+		t.Errorf("got %+v, %v", ev, err)
+	}
 }
 
 // expectSame compares configurations as they are written, where an empty list
@@ -96,6 +138,12 @@ uplink:
     - {match: "a/#", to: "{nope}"}
   backoff: {spread: -1s}
 web: {listen: nowhere}
+forward:
+  - source: outstation
+    match: a/#/b
+    event_type: "{{ range 9 }}{{ end }}"
+    timestamp: "{{ .payload.x"
+  - {source: x, match: a/+, subject: "{3}"}
 `
 	_, err := parseConfig("o.yaml", []byte(text), []string{"OUTSTATION_NO_SUCH=1"})
 	if err == nil {
@@ -105,6 +153,8 @@ web: {listen: nowhere}
 		"o.yaml:1: device_id: ", "o.yaml:3: sight: ", "site: ", "o.yaml:5: vision.providers[0]: ", "o.yaml:10: vision.cameras[0].source: ",
 		"o.yaml:11: vision.cameras[0].model: ", "o.yaml:12: vision.cameras[0].fps: ", "o.yaml:15: broker.listeners[0]: ",
 		"o.yaml:17: uplink.brokers[0]: ", "o.yaml:18: uplink.window: ", "o.yaml:20: uplink.routes[0]: ", "o.yaml:21: uplink.backoff.spread: ", "o.yaml:22: web.listen: ",
+		"o.yaml:24: forward[0].source: ", "o.yaml:25: forward[0].match: ", "o.yaml:26: forward[0].event_type: range", "o.yaml:27: forward[0].timestamp: ",
+		"o.yaml:28: forward[1].event_type: ", "o.yaml:28: forward[1].subject: ",
 		"OUTSTATION_NO_SUCH",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -112,8 +162,8 @@ web: {listen: nowhere}
 		}
 	}
 	var all *strictyaml.Error
-	if !errors.As(err, &all) || len(all.Problems) != 14 {
-		t.Errorf("expected 14 problems:\n%v", err)
+	if !errors.As(err, &all) || len(all.Problems) != 20 {
+		t.Errorf("expected 20 problems:\n%v", err)
 	}
 }
 

@@ -31,6 +31,9 @@ type facts struct {
 	webError error
 	retry    uplink.RetryStats
 	config   error // why the configuration on disk cannot be used, or nil
+
+	tokensError error // why nobody can post events
+	runError    error // why the next start will not know how this run ended
 }
 
 // diagnose builds the health tree, the parts nearest to the centre first.
@@ -81,6 +84,8 @@ func queueCheck(f facts) wire.Check {
 		return check("queue", wire.Impaired, "dead letters are not retried: "+f.retry.Err.Error())
 	case q.DeadLetters > 0:
 		return check("queue", wire.Impaired, fmt.Sprintf("dead letters that the centre would not take: %d", q.DeadLetters))
+	case f.runError != nil:
+		return check("queue", wire.Impaired, "the next start will not know how this run ended: "+f.runError.Error())
 	case f.refused > 0:
 		return check("queue", wire.Impaired, fmt.Sprintf("%d of the appliance's own messages were not stored since the start", f.refused))
 	}
@@ -164,6 +169,9 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 func webCheck(f facts) wire.Check {
 	if f.webError != nil {
 		return check("web", wire.Impaired, f.webError.Error())
+	}
+	if f.tokensError != nil {
+		return check("web", wire.Impaired, "nobody can post events: "+f.tokensError.Error())
 	}
 	return check("web", wire.Healthy, "")
 }

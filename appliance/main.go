@@ -31,6 +31,8 @@ type commands struct {
 	Reload  reloadCommand  `cmd:"" help:"Make a running appliance read its configuration again."`
 	Config  configCommand  `cmd:"" help:"Work with the configuration."`
 	Route   routeCommand   `cmd:"" help:"Ask where topics go."`
+	Forward forwardCommand `cmd:"" help:"Ask what devices' messages become."`
+	Token   tokenCommand   `cmd:"" help:"Let machines post events."`
 	Uplink  uplinkCommand  `cmd:"" help:"Steer the link to the centre."`
 	Ledger  ledgerCommand  `cmd:"" help:"Account for every record, by route."`
 	Queue   queueCommand   `cmd:"" help:"Look into the queue, move it, or mend it."`

@@ -22,7 +22,7 @@ var reloadable = []string{
 	"uplink.brokers", "uplink.username", "uplink.password_file", "uplink.ca_file", "uplink.cert_file", "uplink.key_file",
 	"uplink.keep_alive", "uplink.connect_timeout", "uplink.ack_timeout", "uplink.window", "uplink.max_packet_bytes",
 	"uplink.backoff.", "uplink.queue.", "uplink.routes", "uplink.backfill.", "uplink.dead_letters.",
-	"uplink.down", "uplink.fail_back",
+	"uplink.down", "uplink.fail_back", "forward",
 }
 
 // errRestart says that a configuration cannot be applied without a restart.
@@ -121,9 +121,14 @@ func (a *app) apply(cfg Config) (redial bool, err error) {
 	if tuning.Down, err = uplink.NewDownRouter(cfg.origin(), up.downRoutes()); err != nil {
 		return false, err
 	}
+	engine, err := cfg.forwardEngine()
+	if err != nil {
+		return false, err
+	}
 	setLevel(a.config.level, cfg.Log)
 	a.queue.SetPolicies(router.Policies()) // before anything comes under them
 	a.router.Store(router)
+	a.forward.engine.Store(engine)
 	a.queue.SetBounds(up.Queue.bounds())
 	for _, p := range a.presences {
 		p.Tune(tuning.Centre, tuning.Backoff)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"outstation/appliance/internal/forward"
 	"outstation/uplink"
 	"outstation/uplink/wire"
 	"outstation/vision"
@@ -18,6 +19,7 @@ func (a *app) facts() facts {
 		now: time.Now(), started: a.started,
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
+		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -39,6 +41,7 @@ func (a *app) snapshot() web.Snapshot {
 		Dead:      webDead(f),
 		Ledger:    webLedger(a.queue.Ledger(), f.queue.Deaths),
 		Uplink:    webUplink(f.link),
+		Events:    web.Events{Sources: webSources(a.forward.stats.Stats()), Posts: a.ingest.answers()},
 	}
 	if a.demo != nil {
 		address, messages, until := a.demo.state()
@@ -182,6 +185,14 @@ func webDownlink(d uplink.DownStats) web.Downlink {
 	}
 	for _, filter := range slices.Sorted(maps.Keys(d.Denied)) {
 		out.Denied = append(out.Denied, web.Denial{Filter: filter, Reason: d.Denied[filter]})
+	}
+	return out
+}
+
+func webSources(sources []forward.SourceStats) []web.EventSource {
+	out := make([]web.EventSource, len(sources))
+	for i, s := range sources {
+		out[i] = web.EventSource{Source: s.Source, Events: s.Events, Unparsed: s.Unparsed, Refused: s.Refused, LastUnparsed: s.LastReason}
 	}
 	return out
 }

@@ -53,6 +53,13 @@ func line() Snapshot {
 				{Lane: 8, Records: 2500, Bytes: 20 << 20, OldestAt: noon.Add(-12 * time.Second)}},
 			ClearsInS: &clearsIn, DiskFreeBytes: 41 << 30, DiskFloorBytes: 256 << 20},
 		Dead: DeadLetters{Letters: 3, NextRetryAt: noon.Add(14 * time.Hour), LastRetryAt: noon.Add(-10 * time.Hour), LastRetried: 4, LastLeft: 3},
+		Events: Events{
+			Sources: []EventSource{
+				{Source: "outstation", Events: 12},
+				{Source: "zigbee", Events: 4100, Unparsed: 3, Refused: 1, LastUnparsed: "not JSON: unexpected end of JSON input"},
+			},
+			Posts: []PostAnswer{{Status: 202, Count: 40}, {Status: 401, Count: 2}},
+		},
 		Ledger: []RouteLedger{
 			{Route: "detection", Accepted: Amount{68522, 27408800}, Delivered: Amount{66000, 26400000},
 				Queued: Amount{2500, 1000000}, Dead: Amount{2, 800}, Expired: Amount{20, 8000}, DeadLetters: 3},

@@ -25,6 +25,10 @@ func (s *Server) handler() http.Handler {
 	if s.options.API != nil {
 		mux.Handle("/api/v1/", s.guardPosts(s.options.API))
 	}
+	if s.options.Ingest != nil {
+		mux.Handle("POST /api/v1/events", s.options.Ingest)
+		mux.Handle("POST /hooks/{source}", s.options.Ingest)
+	}
 	mux.Handle("GET /assets/{file}", s.assetsHandler())
 	return secureHeaders(s.guardHost(http.NewCrossOriginProtection().Handler(mux)))
 }

@@ -54,6 +54,9 @@ type Options struct {
 	// API serves what is below /api/v1/ and not the demonstration's. It stands behind the guards, and posts reach it from
 	// this machine only, because there is no login. Nil says that there is none.
 	API http.Handler
+	// Ingest serves POST /api/v1/events and POST /hooks/{source}. Other machines reach it, so it must ask for credentials
+	// itself. Nil says that there is none.
+	Ingest http.Handler
 	// Logger gets what fails; nil discards it.
 	Logger *slog.Logger
 }

@@ -23,6 +23,7 @@ type Snapshot struct {
 	Ledger    []RouteLedger `json:"ledger"`
 	Uplink    Uplink        `json:"uplink"`
 	Centre    Centre        `json:"centre"`
+	Events    Events        `json:"events"`
 }
 
 // HealthState is the verdict of a check or of the whole appliance.
@@ -258,6 +259,7 @@ func (s Snapshot) withLists() Snapshot {
 	s.Ledger = list(s.Ledger)
 	s.Broker.Listeners = list(s.Broker.Listeners)
 	s.Queue.Lanes = list(s.Queue.Lanes)
+	s.Events.Sources, s.Events.Posts = list(s.Events.Sources), list(s.Events.Posts)
 	for _, h := range []*Histogram{&s.Broker.Puback, &s.Queue.Commit, &s.Uplink.Puback} {
 		h.Buckets = list(h.Buckets)
 	}

@@ -22,6 +22,32 @@ type Envelope struct {
 	Payload        json.RawMessage `json:"payload"`
 }
 
+// Names that the appliance itself uses in envelopes.
+const (
+	// SourceAppliance is the source of what happens to the appliance itself.
+	SourceAppliance = "outstation"
+	// TypeUnparsed is the event_type of a message that no rule could read.
+	TypeUnparsed = "unparsed"
+)
+
+// Unparsed is the payload of an event of type unparsed.
+type Unparsed struct {
+	Topic  string `json:"topic"` // that the device published on, or the path that it posted to
+	Reason string `json:"reason"`
+	Bytes  int    `json:"bytes"`  // of the message
+	SHA256 string `json:"sha256"` // of the message, in hex
+	// Raw is the message, or its beginning where it is too large for an event;
+	// then it has less than Bytes.
+	Raw []byte `json:"raw_base64"`
+}
+
+// NewUnparsed describes a message of which at most limit bytes are kept.
+func NewUnparsed(topic, reason string, raw []byte, limit int) Unparsed {
+	sum := sha256.Sum256(raw)
+	kept := append([]byte{}, raw[:min(len(raw), limit)]...) // null is no base64
+	return Unparsed{Topic: topic, Reason: reason, Bytes: len(raw), SHA256: hex.EncodeToString(sum[:]), Raw: kept}
+}
+
 // KeyWithTime is the idempotency key of an event whose device gave a time.
 func KeyWithTime(site, source, subject string, at time.Time) string {
 	return site + "-" + source + "-" + subject + "-" + at.UTC().Format(time.RFC3339Nano)

@@ -71,9 +71,22 @@ func vectors() map[string]vector {
 			EventID: id, IdempotencyKey: KeyWithTime("site-12", "zigbee", "door-4", t0.Time), EventType: "door_access", Timestamp: t0,
 			DeviceID: "press-7", Site: "site-12", Source: "zigbee", Payload: json.RawMessage(`{"contact":false}`),
 		}.Encode, reader(ParseEnvelope)},
+		"envelope_unparsed": {Envelope{
+			EventID: id, IdempotencyKey: KeyWithoutTime("site-12", "gate", "reader-1", []byte("7;OPEN\n"), t0.Time), EventType: TypeUnparsed,
+			Timestamp: t0, DeviceID: "press-7", Site: "site-12", Source: "gate",
+			Payload: unparsedPayload(NewUnparsed("gate/reader-1", "not JSON", []byte("7;OPEN\n"), 4)),
+		}.Encode, reader(ParseEnvelope)},
 		"socket_ok":    {SocketReply{EventID: id, OK: true}.Encode, nil},
 		"socket_error": {SocketReply{EventID: id, Error: "queue is full"}.Encode, nil},
 	}
+}
+
+func unparsedPayload(u Unparsed) json.RawMessage {
+	b, err := json.Marshal(u)
+	if err != nil {
+		panic(err) // it has nothing that JSON cannot say
+	}
+	return b
 }
 
 // reader makes one signature of the Parse functions.
