@@ -201,9 +201,17 @@ func (a *app) openBroker() error {
 	a.forward = newForwarder(engine, a.out)
 	a.ingest = newIngest(a.forward, a.cfg.tokensFile())
 	a.service = newService(a.forward, a.cfg.DeviceID, a.started)
+	users, err := a.cfg.Broker.users()
+	if err != nil {
+		return err
+	}
+	acl, err := a.cfg.Broker.acl()
+	if err != nil {
+		return err
+	}
 	a.broker = broker.New(broker.Options{
-		Listeners: a.cfg.Broker.listeners(), AllowAnonymous: a.cfg.Broker.AllowAnonymous,
-		Reserved: wire.ReservedPrefixes, Sink: a.forward.sink(deviceSink(&a.router, a.queue)), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
+		Listeners: a.cfg.Broker.listeners(), Users: users, ACL: acl, AllowAnonymous: a.cfg.Broker.AllowAnonymous,
+		Reserved: wire.ReservedPrefixes, Validate: validate, Sink: a.forward.sink(deviceSink(&a.router, a.queue)), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
 	})
 	a.out.broker = a.broker // before there are devices
 	if err := a.broker.Listen(); err != nil {

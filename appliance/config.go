@@ -12,6 +12,7 @@ import (
 
 	"outstation/appliance/internal/strictyaml"
 	"outstation/broker"
+	"outstation/broker/access"
 	"outstation/uplink"
 	"outstation/uplink/wire"
 	"outstation/vision"
@@ -48,13 +49,20 @@ type LogConfig struct {
 // BrokerConfig is the local MQTT broker.
 type BrokerConfig struct {
 	Listeners      []ListenerConfig `yaml:"listeners"`
-	AllowAnonymous bool             `yaml:"allow_anonymous"`
+	UsersFile      string           `yaml:"users_file"`
+	ACLFile        string           `yaml:"acl_file"`
+	AllowAnonymous bool             `yaml:"allow_anonymous"` // on this machine, although there are users
 }
 
 // ListenerConfig is one address of the local broker.
 type ListenerConfig struct {
-	Type    string `yaml:"type"`
-	Address string `yaml:"address"`
+	Type              string   `yaml:"type"`
+	Address           string   `yaml:"address"`
+	CertFile          string   `yaml:"cert_file"`
+	KeyFile           string   `yaml:"key_file"`
+	ClientCAFile      string   `yaml:"client_ca_file"`
+	RequireClientCert bool     `yaml:"require_client_cert"`
+	Origins           []string `yaml:"origins"`
 }
 
 // VisionConfig is the cameras and what looks at them.
@@ -329,6 +337,22 @@ func (c BrokerConfig) listeners() []broker.Listener {
 		out[i] = broker.Listener(l)
 	}
 	return out
+}
+
+// users are those of the file, or nil without one.
+func (c BrokerConfig) users() (*access.Users, error) {
+	if c.UsersFile == "" {
+		return nil, nil
+	}
+	return access.ReadUsers(c.UsersFile)
+}
+
+// acl are the rules of the file, or nil without one.
+func (c BrokerConfig) acl() (*access.ACL, error) {
+	if c.ACLFile == "" {
+		return nil, nil
+	}
+	return access.ReadACL(c.ACLFile)
 }
 
 // SetDefaults is called before a camera of the file is read.

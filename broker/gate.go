@@ -37,6 +37,7 @@ type gate struct {
 	net.Conn
 	stats *counters
 	will  *packets.Packet // of the device, or nil
+	who   identity
 
 	mu      sync.Mutex
 	held    []*ack        // in the order of the publishes
