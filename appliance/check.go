@@ -77,9 +77,9 @@ func (c *checker) broker(cfg BrokerConfig) {
 	for i, l := range cfg.listeners() {
 		c.err(fmt.Sprintf("broker.listeners[%d]", i), broker.CheckListener(l, cfg.UsersFile != ""))
 	}
-	_, err := cfg.users()
+	_, err := BrokerConfig{UsersFile: cfg.UsersFile}.access()
 	c.err("broker.users_file", err)
-	_, err = cfg.acl()
+	_, err = BrokerConfig{ACLFile: cfg.ACLFile}.access()
 	c.err("broker.acl_file", err)
 	if cfg.AllowAnonymous && cfg.UsersFile == "" {
 		c.add("broker.allow_anonymous", "without users_file nobody on this machine is asked for a name, and nobody else can be let in without one; leave it out")

@@ -12,7 +12,6 @@ import (
 
 	"outstation/appliance/internal/strictyaml"
 	"outstation/broker"
-	"outstation/broker/access"
 	"outstation/uplink"
 	"outstation/uplink/wire"
 	"outstation/vision"
@@ -337,22 +336,6 @@ func (c BrokerConfig) listeners() []broker.Listener {
 		out[i] = broker.Listener(l)
 	}
 	return out
-}
-
-// users are those of the file, or nil without one.
-func (c BrokerConfig) users() (*access.Users, error) {
-	if c.UsersFile == "" {
-		return nil, nil
-	}
-	return access.ReadUsers(c.UsersFile)
-}
-
-// acl are the rules of the file, or nil without one.
-func (c BrokerConfig) acl() (*access.ACL, error) {
-	if c.ACLFile == "" {
-		return nil, nil
-	}
-	return access.ReadACL(c.ACLFile)
 }
 
 // SetDefaults is called before a camera of the file is read.
