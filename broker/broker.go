@@ -178,6 +178,7 @@ func (b *Broker) Close() error {
 		return nil
 	}
 	close(b.hook.stop)
+	b.hook.shutDoors()
 	b.hook.sessions.hurry()
 	if err := b.server.Close(); err != nil {
 		return fmt.Errorf("close broker: %w", err)

@@ -133,6 +133,10 @@ func (d *device) readFor(timeout time.Duration) (packets.Packet, error) {
 		err = pk.ConnackDecode(body)
 	case packets.Publish:
 		err = pk.PublishDecode(body)
+	case packets.Suback:
+		err = pk.SubackDecode(body)
+	case packets.Disconnect:
+		err = pk.DisconnectDecode(body)
 	case packets.Puback:
 		err = pk.PubackDecode(body)
 	case packets.Pubrec:
@@ -237,7 +241,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func startBroker(t testing.TB, opt Options) *Broker {
 	t.Helper()
-	opt.Listeners = []Listener{{Type: TypeTCP, Address: "127.0.0.1:0"}}
+	if opt.Listeners == nil {
+		opt.Listeners = []Listener{{Type: TypeTCP, Address: "127.0.0.1:0"}}
+	}
 	opt.Logger = slog.New(slog.DiscardHandler)
 	b := New(opt)
 	if err := b.Listen(); err != nil {

@@ -23,6 +23,9 @@ type hook struct {
 	clients  sync.Map      // connection -> *mqtt.Client
 	sessions *sessions
 
+	entering sync.Mutex
+	shut     bool // nobody is let in any more
+
 	policy    atomic.Pointer[policy]
 	reloading sync.RWMutex // held while a session is opened or attached, against Reload
 	logins    logins

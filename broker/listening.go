@@ -34,6 +34,7 @@ type listening struct {
 	stop   chan struct{}
 	once   sync.Once
 
+	silent     sync.Map     // *socket of connections that are not logged in
 	open       atomic.Int64 // connections
 	unproven   atomic.Int64 // of them, those that are not logged in
 	accepted   atomic.Int64
@@ -66,10 +67,16 @@ func listen(l Listener, log *slog.Logger) (*listening, error) {
 	return out, nil
 }
 
-// Close ends the listener.
+// Close ends the listener and the connections that are not logged in; the
+// server knows only the others.
 func (l *listening) Close() error {
 	l.once.Do(func() { close(l.stop) })
-	return l.Listener.Close()
+	err := l.Listener.Close()
+	l.silent.Range(func(s, _ any) bool {
+		_ = s.(*socket).Close() // there is nothing to say before CONNECT
+		return true
+	})
+	return err
 }
 
 // Accept returns the next connection, a *connection.
@@ -108,6 +115,13 @@ func (l *listening) take(c net.Conn) *connection {
 	l.open.Add(1)
 	l.unproven.Add(1)
 	s := &socket{Conn: c, from: l}
+	l.silent.Store(s, nil)
+	select {
+	case <-l.stop: // Close may have looked before
+		_ = s.Close()
+		return nil
+	default:
+	}
 	out := &connection{Conn: s, socket: s}
 	if l.certs != nil {
 		out.tls = tls.Server(s, l.certs.base)
@@ -125,7 +139,12 @@ type socket struct {
 }
 
 // prove says that the connection is logged in.
-func (s *socket) prove() { s.proven.Do(func() { s.from.unproven.Add(-1) }) }
+func (s *socket) prove() {
+	s.proven.Do(func() {
+		s.from.unproven.Add(-1)
+		s.from.silent.Delete(s)
+	})
+}
 
 // Close closes the socket.
 func (s *socket) Close() error {
