@@ -38,7 +38,7 @@ type app struct {
 	pauser    uplink.Pauser
 	presences []*uplink.Presence // the appliance's, then one for each camera
 	broker    *broker.Broker
-	access    accessFiles // in force; changed by a reload
+	access    accessFiles                   // in force; changed by a reload
 	pubacks   uplink.Timings                // of the broker, to devices
 	local     atomic.Pointer[broker.Broker] // the same, for the link, once it listens
 	out       *publisher

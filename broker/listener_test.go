@@ -324,7 +324,9 @@ func TestMQTTOverWebSocket(t *testing.T) {
 		if err := ws.WriteMessage(websocket.TextMessage, []byte("hello")); err != nil {
 			t.Error(err)
 		}
-		d.expectEnd()
+		if _, err := d.readFor(10 * time.Second); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
+			t.Errorf("%s: text: got %v, expected a close", scheme, err)
+		}
 	}
 	for _, s := range b.Stats().Listeners {
 		if s.Accepted != 1 {

@@ -224,3 +224,19 @@ func (l *listening) stats() ListenerStats {
 	}
 	return s
 }
+
+// closeWriter is a connection that can be ended in one direction.
+type closeWriter interface{ CloseWrite() error }
+
+// CloseWrite tells the device that nothing more comes.
+func (c *connection) CloseWrite() error { return closeWrite(c.Conn) }
+
+// CloseWrite ends the socket in one direction.
+func (s *socket) CloseWrite() error { return closeWrite(s.Conn) }
+
+func closeWrite(c net.Conn) error {
+	if w, ok := c.(closeWriter); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}

@@ -154,7 +154,7 @@ func (p *passwords) leave(address netip.Addr, q *loginQueue) {
 // which names exist.
 func (p *passwords) verify(hash access.Hash, exists bool, password []byte) bool {
 	ok := exists && hash.Verify(password)
-	if !ok && !(exists && hash.Strong()) {
+	if !ok && (!exists || !hash.Strong()) {
 		if decoy, err := p.decoy(); err == nil {
 			decoy.Verify(password)
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -115,10 +116,15 @@ type stream struct {
 	net.Conn // below the WebSocket
 	ws       *websocket.Conn
 	message  io.Reader // that is being read, or nil
+	ended    atomic.Bool
 }
 
-// Read reads on, from one message to the next.
+// Read reads on, from one message to the next. After CloseWrite it reads what
+// nobody will look at, from any goroutine.
 func (s *stream) Read(p []byte) (int, error) {
+	if s.ended.Load() {
+		return s.Conn.Read(p)
+	}
 	for {
 		if s.message == nil {
 			kind, r, err := s.ws.NextReader()
@@ -167,4 +173,14 @@ func originAllowed(r *http.Request, allowed []string) bool {
 	}
 	host := (&url.URL{Host: r.Host}).Hostname()
 	return host == u.Hostname() && (host == "localhost" || net.ParseIP(host) != nil)
+}
+
+// CloseWrite says that nothing more comes, as WebSocket does.
+func (s *stream) CloseWrite() error {
+	s.ended.Store(true)
+	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	if err := s.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(closeFlush)); err != nil {
+		return err
+	}
+	return closeWrite(s.Conn)
 }
