@@ -187,6 +187,7 @@ func TestTheTablesOfFailuresAreBounded(t *testing.T) {
 
 func TestASlowedLoginIsNotTried(t *testing.T) {
 	b := startBroker(t, Options{Users: usersOf(t, "press:right")})
+	logIn(t, b, 5, "x", "press", "right")
 	var reasons []byte
 	for range freeForName + 2 {
 		_, ack := connectWith(t, b, 5, as("x", "press", "wrong"), packets.Properties{})
@@ -207,20 +208,40 @@ func TestASlowedLoginIsNotTried(t *testing.T) {
 	})
 }
 
+// TestAFloodOfLoginsIsNotTried sends them all before the first has failed.
+func TestAFloodOfLoginsIsNotTried(t *testing.T) {
+	b := startBroker(t, Options{Users: usersOf(t, "press:right")})
+	var all sync.WaitGroup
+	for range 5 * freeForName {
+		d := dial(t, b)
+		all.Go(func() { d.connects(as("x", "press", "wrong")) })
+	}
+	all.Wait()
+	if s := b.Stats(); s.LoginsFailed != freeForName+1 || s.LoginsSlowed != 4*freeForName-1 {
+		t.Errorf("got %d failed and %d slowed, expected %d and %d", s.LoginsFailed, s.LoginsSlowed, freeForName+1, 4*freeForName-1)
+	}
+}
+
 func TestPasswordsAreCheckedOneAtATimeForAnAddress(t *testing.T) {
 	p := newPasswords()
 	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	release, stop := make(chan struct{}), make(chan struct{})
-	started := make(chan netip.Addr, 10)
+	started := make(chan netip.Addr, 30)
 	var all sync.WaitGroup
-	for _, address := range []netip.Addr{one, one, one, two, two} {
+	login := func(address netip.Addr) {
 		all.Go(func() {
 			if err := p.inTurn(address, stop, func() { started <- address; <-release }); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	if first, second := <-started, <-started; first == second {
+	for range 20 {
+		login(one)
+	}
+	first := <-started
+	eventually(t, "the others wait", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.waiting == 20 })
+	login(two)
+	if second := <-started; first == second {
 		t.Errorf("two at a time from %v", first)
 	}
 	close(release)
@@ -300,6 +321,7 @@ func TestRulesHoldForPublishSubscribeAndDelivery(t *testing.T) {
 			t.Errorf("%s: got %#x, expected %#x", topic, ack.ReasonCode, want)
 		}
 	}
+	press.publish("press/1/secret", 0, 0, "secret")
 	hmi.expectPayloads("press/1/state")
 	hmi.expectSilence()
 	admin := logIn(t, b, 4, "admin", "admin", "a")
