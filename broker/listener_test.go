@@ -324,8 +324,8 @@ func TestMQTTOverWebSocket(t *testing.T) {
 		if err := ws.WriteMessage(websocket.TextMessage, []byte("hello")); err != nil {
 			t.Error(err)
 		}
-		if _, err := d.readFor(10 * time.Second); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
-			t.Errorf("%s: text: got %v, expected a close", scheme, err)
+		if _, err := d.readFor(10 * time.Second); !websocket.IsCloseError(err, websocket.CloseUnsupportedData) {
+			t.Errorf("%s: text: got %v, expected that the data is unsupported", scheme, err)
 		}
 	}
 	for _, s := range b.Stats().Listeners {

@@ -132,7 +132,8 @@ func (s *stream) Read(p []byte) (int, error) {
 				return 0, err
 			}
 			if kind != websocket.BinaryMessage {
-				return 0, errText
+				why := websocket.FormatCloseMessage(websocket.CloseUnsupportedData, errText.Error())
+				return 0, errors.Join(errText, s.ws.WriteControl(websocket.CloseMessage, why, time.Now().Add(closeFlush)))
 			}
 			s.message = r
 		}
