@@ -105,7 +105,7 @@ func fail[K comparable](table map[K]*failures, key K, now time.Time, l leniency)
 }
 
 // makeRoom forgets those who need not wait any more and, if they all have to,
-// any one.
+// an eighth of them, whoever they are.
 func makeRoom[K comparable](table map[K]*failures, now time.Time) {
 	if len(table) < maxRemembered {
 		return
@@ -116,7 +116,7 @@ func makeRoom[K comparable](table map[K]*failures, now time.Time) {
 		}
 	}
 	for k := range table {
-		if len(table) < maxRemembered {
+		if len(table) <= maxRemembered*7/8 {
 			return
 		}
 		delete(table, k)
