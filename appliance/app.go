@@ -38,6 +38,7 @@ type app struct {
 	pauser    uplink.Pauser
 	presences []*uplink.Presence // the appliance's, then one for each camera
 	broker    *broker.Broker
+	access    accessFiles                   // in force; changed by a reload
 	pubacks   uplink.Timings                // of the broker, to devices
 	local     atomic.Pointer[broker.Broker] // the same, for the link, once it listens
 	out       *publisher
@@ -201,9 +202,12 @@ func (a *app) openBroker() error {
 	a.forward = newForwarder(engine, a.out)
 	a.ingest = newIngest(a.forward, a.cfg.tokensFile())
 	a.service = newService(a.forward, a.cfg.DeviceID, a.started)
+	if a.access, err = a.cfg.Broker.access(); err != nil {
+		return err
+	}
 	a.broker = broker.New(broker.Options{
-		Listeners: a.cfg.Broker.listeners(), AllowAnonymous: a.cfg.Broker.AllowAnonymous,
-		Reserved: wire.ReservedPrefixes, Sink: a.forward.sink(deviceSink(&a.router, a.queue)), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
+		Listeners: a.cfg.Broker.listeners(), Users: a.access.users, ACL: a.access.acl, AllowAnonymous: a.cfg.Broker.AllowAnonymous,
+		Reserved: wire.ReservedPrefixes, Validate: validate, Sink: a.forward.sink(deviceSink(&a.router, a.queue)), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
 	})
 	a.out.broker = a.broker // before there are devices
 	if err := a.broker.Listen(); err != nil {

@@ -75,7 +75,14 @@ func (c *checker) broker(cfg BrokerConfig) {
 		c.add("broker.listeners", "expected at least one, got none")
 	}
 	for i, l := range cfg.listeners() {
-		c.err(fmt.Sprintf("broker.listeners[%d]", i), broker.CheckListener(l, cfg.AllowAnonymous))
+		c.err(fmt.Sprintf("broker.listeners[%d]", i), broker.CheckListener(l, cfg.UsersFile != ""))
+	}
+	_, err := BrokerConfig{UsersFile: cfg.UsersFile}.access()
+	c.err("broker.users_file", err)
+	_, err = BrokerConfig{ACLFile: cfg.ACLFile}.access()
+	c.err("broker.acl_file", err)
+	if cfg.AllowAnonymous && cfg.UsersFile == "" {
+		c.add("broker.allow_anonymous", "without users_file nobody on this machine is asked for a name, and nobody else can be let in without one; leave it out")
 	}
 }
 

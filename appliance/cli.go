@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"outstation/broker"
 )
 
 type runCommand struct {
@@ -43,7 +45,7 @@ func serve(cfg Config, file string, e *env) error {
 	}
 	fmt.Fprintf(e.out, "outstation %s: %s at %s, %s\n", version, cfg.DeviceID, cfg.Site, cfg.Region)
 	fmt.Fprintf(e.out, "  page     http://%s/\n", a.web.Addr())
-	fmt.Fprintf(e.out, "  devices  mqtt://%s\n", strings.Join(a.broker.Addresses(), " mqtt://"))
+	fmt.Fprintf(e.out, "  devices  %s\n", strings.Join(deviceURLs(a.broker.Stats().Listeners), " "))
 	fmt.Fprintf(e.out, "  centre   %s\n", strings.Join(a.cfg.Uplink.Brokers, " "))
 	for e.ctx.Err() == nil {
 		select {
@@ -58,6 +60,24 @@ func serve(cfg Config, file string, e *env) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// deviceURLs are where devices connect, as their manuals write it.
+func deviceURLs(all []broker.ListenerStats) []string {
+	var out []string
+	for _, l := range all {
+		switch l.Type {
+		case broker.TypeTCP:
+			out = append(out, "mqtt://"+l.Address)
+		case broker.TypeTLS:
+			out = append(out, "mqtts://"+l.Address)
+		case broker.TypeUnix:
+			out = append(out, "unix:"+l.Address)
+		default:
+			out = append(out, l.Type+"://"+l.Address+broker.WebSocketPath)
+		}
+	}
+	return out
 }
 
 type configCommand struct {

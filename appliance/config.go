@@ -48,13 +48,20 @@ type LogConfig struct {
 // BrokerConfig is the local MQTT broker.
 type BrokerConfig struct {
 	Listeners      []ListenerConfig `yaml:"listeners"`
-	AllowAnonymous bool             `yaml:"allow_anonymous"`
+	UsersFile      string           `yaml:"users_file"`
+	ACLFile        string           `yaml:"acl_file"`
+	AllowAnonymous bool             `yaml:"allow_anonymous"` // on this machine, although there are users
 }
 
 // ListenerConfig is one address of the local broker.
 type ListenerConfig struct {
-	Type    string `yaml:"type"`
-	Address string `yaml:"address"`
+	Type              string   `yaml:"type"`
+	Address           string   `yaml:"address"`
+	CertFile          string   `yaml:"cert_file"`
+	KeyFile           string   `yaml:"key_file"`
+	ClientCAFile      string   `yaml:"client_ca_file"`
+	RequireClientCert bool     `yaml:"require_client_cert"`
+	Origins           []string `yaml:"origins"`
 }
 
 // VisionConfig is the cameras and what looks at them.

@@ -111,6 +111,14 @@ func brokerCheck(f facts) wire.Check {
 	if len(f.broker.Addresses) == 0 {
 		return check("broker", wire.Unhealthy, "the local broker does not listen")
 	}
+	for _, l := range f.broker.Listeners {
+		if l.CertError != nil {
+			return check("broker", wire.Impaired, "the changed certificate on "+l.Address+" is not used: "+l.CertError.Error())
+		}
+		if !l.CertExpires.IsZero() && f.now.After(l.CertExpires) {
+			return check("broker", wire.Impaired, "the certificate on "+l.Address+" has expired on "+l.CertExpires.Format(time.DateOnly))
+		}
+	}
 	return check("broker", wire.Healthy, fmt.Sprintf("devices: %d, on %s", f.broker.Clients, strings.Join(f.broker.Addresses, ", ")))
 }
 

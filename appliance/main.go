@@ -37,6 +37,7 @@ type commands struct {
 	Ledger  ledgerCommand  `cmd:"" help:"Account for every record, by route."`
 	Queue   queueCommand   `cmd:"" help:"Look into the queue, move it, or mend it."`
 	DLQ     dlqCommand     `cmd:"" name:"dlq" help:"Work with dead letters."`
+	User    userCommand    `cmd:"" help:"Work with the users of the local broker."`
 	Demo    demoCommand    `cmd:"" help:"Try the appliance without a centre."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

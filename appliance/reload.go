@@ -18,7 +18,7 @@ import (
 // reloadable are the keys that may change while the appliance runs; a change
 // of any other needs a restart. Those that end with a dot stand for all below.
 var reloadable = []string{
-	"log.level",
+	"log.level", "broker.users_file", "broker.acl_file",
 	"uplink.brokers", "uplink.username", "uplink.password_file", "uplink.ca_file", "uplink.cert_file", "uplink.key_file",
 	"uplink.keep_alive", "uplink.connect_timeout", "uplink.ack_timeout", "uplink.window", "uplink.max_packet_bytes",
 	"uplink.backoff.", "uplink.queue.", "uplink.routes", "uplink.backfill.", "uplink.dead_letters.",
@@ -88,10 +88,19 @@ func (a *app) applyFile() (reloaded, error) {
 	if fixed := slices.DeleteFunc(slices.Clone(changed), isReloadable); len(fixed) > 0 {
 		return reloaded{}, fmt.Errorf("%w %s", errRestart, strings.Join(fixed, ", "))
 	}
+	access, err := a.readAccess(cfg)
+	if err != nil {
+		return reloaded{}, err
+	}
 	again, err := a.apply(cfg)
 	if err != nil {
 		return reloaded{}, err
 	}
+	inFiles, err := a.applyAccess(access)
+	if err != nil {
+		return reloaded{}, err
+	}
+	changed = append(changed, inFiles...)
 	a.config.inUse = cfg
 	return reloaded{changed, again}, nil
 }

@@ -106,10 +106,11 @@ func webBroker(a *app, f facts) web.Broker {
 		MessagesReceived: uint64(b.MessagesReceived), MessagesSent: uint64(b.MessagesSent), MessagesDropped: uint64(b.Dropped),
 		BytesReceived: uint64(b.BytesReceived), BytesSent: uint64(b.BytesSent),
 		HeldAcks: int(b.HeldAcks), Refused: uint64(b.Refused + b.LostQoS0), Denied: uint64(b.Denied),
+		Invalid: uint64(b.Invalid), LoginsFailed: uint64(b.LoginsFailed), LoginsSlowed: uint64(b.LoginsSlowed), LoginsBusy: uint64(b.LoginsBusy),
 		Puback: webHistogram(a.pubacks.Histogram()),
 	}
-	for i, address := range b.Addresses {
-		out.Listeners = append(out.Listeners, web.Listener{Type: a.cfg.Broker.Listeners[i].Type, Address: address})
+	for _, l := range b.Listeners {
+		out.Listeners = append(out.Listeners, web.Listener{Type: l.Type, Address: l.Address, Connections: int(l.Open)})
 	}
 	return out
 }

@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"outstation/broker/access"
 )
 
 const (
@@ -56,11 +56,20 @@ type Sink func(Message) Store
 // Options of a Broker. Zero values mean the defaults.
 type Options struct {
 	Listeners []Listener
-	// AllowAnonymous permits listening on addresses that are not loopback.
+	// Users are asked for their passwords. Without them nobody is asked who
+	// they are, and only programs on this machine can connect, or devices with
+	// certificates.
+	Users *access.Users
+	// AllowAnonymous lets programs on this machine in without a name although
+	// there are users.
 	AllowAnonymous bool
-	Reserved       []string // topic prefixes that devices may not publish below
-	Sink           Sink     // nil keeps everything local
-	RefusalWait    time.Duration
+	ACL            *access.ACL // nil allows everything but what is reserved
+	Reserved       []string    // topic prefixes that devices may publish below only if the ACL names them
+	// Validate judges what a device says, will or publish, where it may: an
+	// error refuses it. It is called from any goroutine and must not block.
+	Validate    func(topic string, payload []byte) error
+	Sink        Sink // nil keeps everything local
+	RefusalWait time.Duration
 	// MaxKeepAlive is the longest keep-alive that an MQTT 5 device is given;
 	// 0 leaves it to the device.
 	MaxKeepAlive time.Duration
@@ -71,18 +80,6 @@ type Options struct {
 	Logger       *slog.Logger
 }
 
-// Listener is an address to listen on.
-type Listener struct {
-	Type    string // TypeTCP
-	Address string // host:port
-}
-
-// TypeTCP is MQTT over plain TCP.
-const TypeTCP = "tcp"
-
-// ErrListener says that a listener cannot be used as it is configured.
-var ErrListener = errors.New("listener")
-
 // Broker is the embedded MQTT server. Its methods may be called from any
 // goroutine.
 type Broker struct {
@@ -90,6 +87,8 @@ type Broker struct {
 	server *mqtt.Server
 	hook   *hook
 	closed atomic.Bool
+
+	listening []*listening // in the order of Options; fixed after Listen
 }
 
 // New makes a broker; it does no I/O.
@@ -113,28 +112,11 @@ func New(opt Options) *Broker {
 	stats := &counters{acknowledged: opt.Acknowledged}
 	b.hook = &hook{
 		opt: opt, server: b.server, stats: stats, stop: make(chan struct{}),
+		logins:   logins{newPasswords(), newAttempts()},
 		sessions: newSessions(b.server, stats, sessionLimit{defaultSessionMessages, defaultSessionBytes}),
 	}
+	b.hook.policy.Store(&policy{users: opt.Users, acl: opt.ACL})
 	return b
-}
-
-// CheckListener returns nil if l can be listened on.
-func CheckListener(l Listener, allowAnonymous bool) error {
-	if l.Type != TypeTCP {
-		return fmt.Errorf("%w: type: got %q, expected %q", ErrListener, l.Type, TypeTCP)
-	}
-	host, port, err := net.SplitHostPort(l.Address)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: address: got %q, expected host:port", ErrListener, l.Address)
-	}
-	if ip := net.ParseIP(host); host == "localhost" || (ip != nil && ip.IsLoopback()) || allowAnonymous {
-		return nil
-	}
-	return fmt.Errorf("%w: address %s would let anybody on the network in; listen on 127.0.0.1, or set allow_anonymous: true if that is what you want",
-		ErrListener, l.Address)
 }
 
 // Listen opens every listener and starts to serve devices.
@@ -154,26 +136,26 @@ func (b *Broker) Listen() error {
 }
 
 func (b *Broker) listen(id string, l Listener) error {
-	if err := CheckListener(l, b.opt.AllowAnonymous); err != nil {
+	if err := CheckListener(l, b.opt.Users != nil); err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", l.Address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w: %s is in use; is another broker running on this machine? Stop it or change broker.listeners: %w", ErrListener, l.Address, err)
-	}
+	ln, err := listen(l, b.opt.Logger)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrListener, err)
+		return err
 	}
-	return b.server.AddListener(contained{listeners.NewNet(id, patient{ln}), b.hook})
+	b.listening = append(b.listening, ln)
+	var in net.Listener = ln
+	if l.webSocket() {
+		in = newWebSocket(ln, b.opt.Logger)
+	}
+	return b.server.AddListener(contained{listeners.NewNet(id, in), b.hook})
 }
 
 // Addresses are where the broker listens, in the order of the configuration.
 func (b *Broker) Addresses() []string {
 	var out []string
-	for i, l := range b.opt.Listeners {
-		if s, ok := b.server.Listeners.Get(fmt.Sprintf("%s-%d", l.Type, i)); ok {
-			out = append(out, s.Address())
-		}
+	for _, l := range b.listening {
+		out = append(out, l.Addr().String())
 	}
 	return out
 }
@@ -196,6 +178,7 @@ func (b *Broker) Close() error {
 		return nil
 	}
 	close(b.hook.stop)
+	b.hook.shutDoors()
 	b.hook.sessions.hurry()
 	if err := b.server.Close(); err != nil {
 		return fmt.Errorf("close broker: %w", err)
@@ -220,12 +203,20 @@ type Stats struct {
 	Dropped          int64 // messages that a subscriber missed by not reading
 	Expired          int64 // messages that waited for a subscriber for too long
 	Panics           int64 // connections that ended in a panic of the server
+
+	Listeners    []ListenerStats
+	LoginsFailed int64
+	LoginsSlowed int64 // not tried, after failures of the same address
+	LoginsBusy   int64 // not tried, as too many waited
+	Invalid      int64 // publishes and wills that Validate refused
+	Revoked      int64 // connections, sessions and subscriptions that a reload ended
+	Withheld     int64 // messages that waited for a subscriber who may not read them any more
 }
 
 // Stats returns a snapshot.
 func (b *Broker) Stats() Stats {
 	info, c := b.server.Info.Clone(), b.hook.stats
-	return Stats{
+	s := Stats{
 		Addresses:        b.Addresses(),
 		Clients:          info.ClientsConnected,
 		MessagesReceived: info.MessagesReceived,
@@ -241,5 +232,15 @@ func (b *Broker) Stats() Stats {
 		Dropped:          c.dropped.Load() + info.InflightDropped,
 		Expired:          c.expired.Load(),
 		Panics:           c.panics.Load(),
+		LoginsFailed:     c.loginsFailed.Load(),
+		LoginsSlowed:     c.loginsSlowed.Load(),
+		LoginsBusy:       c.loginsBusy.Load(),
+		Invalid:          c.invalid.Load(),
+		Revoked:          c.revoked.Load(),
+		Withheld:         c.withheld.Load(),
 	}
+	for _, l := range b.listening {
+		s.Listeners = append(s.Listeners, l.stats())
+	}
+	return s
 }

@@ -133,6 +133,10 @@ func (d *device) readFor(timeout time.Duration) (packets.Packet, error) {
 		err = pk.ConnackDecode(body)
 	case packets.Publish:
 		err = pk.PublishDecode(body)
+	case packets.Suback:
+		err = pk.SubackDecode(body)
+	case packets.Disconnect:
+		err = pk.DisconnectDecode(body)
 	case packets.Puback:
 		err = pk.PubackDecode(body)
 	case packets.Pubrec:
@@ -237,7 +241,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func startBroker(t testing.TB, opt Options) *Broker {
 	t.Helper()
-	opt.Listeners = []Listener{{Type: TypeTCP, Address: "127.0.0.1:0"}}
+	if opt.Listeners == nil {
+		opt.Listeners = []Listener{{Type: TypeTCP, Address: "127.0.0.1:0"}}
+	}
 	opt.Logger = slog.New(slog.DiscardHandler)
 	b := New(opt)
 	if err := b.Listen(); err != nil {
@@ -600,15 +606,15 @@ func TestGateForgetsDevicesThatAreGone(t *testing.T) {
 
 func TestListeningForAnybodyIsRefused(t *testing.T) {
 	for address, allow := range map[string]bool{"0.0.0.0:1883": false, ":1883": false, "192.0.2.1:1883": false, "127.0.0.1:1": true, "[::1]:1": true, "localhost:1": true} {
-		err := CheckListener(Listener{TypeTCP, address}, false)
+		err := CheckListener(Listener{Type: TypeTCP, Address: address}, false)
 		if (err == nil) != allow {
 			t.Errorf("%s: got %v, expected allowed=%v", address, err, allow)
 		}
-		if err := CheckListener(Listener{TypeTCP, address}, true); err != nil {
-			t.Errorf("%s, told to: %v", address, err)
+		if err := CheckListener(Listener{Type: TypeTCP, Address: address}, true); err != nil {
+			t.Errorf("%s, with users: %v", address, err)
 		}
 	}
-	b := New(Options{Listeners: []Listener{{TypeTCP, "0.0.0.0:0"}}, Logger: slog.New(slog.DiscardHandler)})
+	b := New(Options{Listeners: []Listener{{Type: TypeTCP, Address: "0.0.0.0:0"}}, Logger: slog.New(slog.DiscardHandler)})
 	if err := b.Listen(); !errors.Is(err, ErrListener) {
 		t.Errorf("Listen: got %v, expected ErrListener", err)
 	}

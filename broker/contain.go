@@ -41,8 +41,31 @@ func (h *hook) contain(establish listeners.EstablishFn) listeners.EstablishFn {
 			}
 			_ = c.Close() // the server may not have known it
 		}()
+		if !h.enter() {
+			return c.Close()
+		}
+		defer h.server.Listeners.ClientsWg.Done()
 		return establish(id, c)
 	}
+}
+
+// enter lets a connection in unless the broker closes: the server counts it
+// only after it was let in, and so might not wait for its end.
+func (h *hook) enter() bool {
+	h.entering.Lock()
+	defer h.entering.Unlock()
+	if h.shut {
+		return false
+	}
+	h.server.Listeners.ClientsWg.Add(1)
+	return true
+}
+
+// shutDoors lets nobody in any more.
+func (h *hook) shutDoors() {
+	h.entering.Lock()
+	defer h.entering.Unlock()
+	h.shut = true
 }
 
 // bury does what the server does when a connection ends.

@@ -27,16 +27,27 @@ func (h *hook) sink(m Message) Store {
 
 // OnSessionEstablish runs before the CONNACK.
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
+	h.reloading.RLock()
+	defer h.reloading.RUnlock()
 	if g, ok := cl.Net.Conn.(*gate); ok {
-		g.session = h.sessions.open(cl, pk.Connect.Clean)
+		g.session = h.sessions.open(cl, pk.Connect.Clean, g.who)
+		g.session.rights.Store(h.policy.Load().acl.Of(g.who.user, cl.ID))
 	}
 }
 
 // OnSessionEstablished runs after the CONNACK.
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
-	if g, ok := cl.Net.Conn.(*gate); ok {
-		g.session.attach(g)
+	h.reloading.RLock()
+	defer h.reloading.RUnlock()
+	g, ok := cl.Net.Conn.(*gate)
+	if !ok {
+		return
 	}
+	if !h.policy.Load().welcome(g.who) { // a reload came between
+		_ = h.server.DisconnectClient(cl, packets.ErrNotAuthorized) // it returns the reason that it was given
+		return
+	}
+	g.session.attach(g)
 }
 
 // endConnection lets a session go on without a connection, or end.

@@ -14,8 +14,11 @@
 //     reason 0x97, a 3.1.1 device no PUBACK for RefusalWait and then a closed
 //     connection.
 //
-// It refuses devices that publish below a reserved prefix, and to listen
-// without authentication on anything but loopback unless told to.
+// It refuses to listen to more than this machine without users or client
+// certificates, and devices that do what the rules do not grant: publish,
+// subscribe, or take over the session of another user. Who may come in, and
+// for what, is in broker/access.
 //
-// The package imports none of ours; what it hands over goes through Sink.
+// The package imports none of ours but that; what it hands over goes through
+// Sink.
 package broker

@@ -37,6 +37,7 @@ type gate struct {
 	net.Conn
 	stats *counters
 	will  *packets.Packet // of the device, or nil
+	who   identity
 
 	mu      sync.Mutex
 	held    []*ack        // in the order of the publishes
@@ -353,13 +354,12 @@ func (g *gate) shut() {
 		g.drop(len(g.held))
 	}
 	g.notify()
-	if !g.writing {
-		_ = g.Conn.Close() // there is nobody to tell
-		return
-	}
 	now := time.Now()
 	_ = g.SetReadDeadline(now)                  // ends the read loop
 	_ = g.SetWriteDeadline(now.Add(closeFlush)) // a device that does not read must not hold the writer
+	if !g.writing {
+		go g.hangUp() // the writer may have written the last words just now
+	}
 }
 
 // SetDeadline sets the deadline of reads. The server sets it on every packet;

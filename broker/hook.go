@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,10 +19,18 @@ type hook struct {
 	server   *mqtt.Server
 	stats    *counters
 	stop     chan struct{} // closed when the broker closes
-	warned   atomic.Int64  // Unix time of the last warning of a denied publish
 	gates    sync.Map      // client id -> *gate that has publishes that are being stored
 	clients  sync.Map      // connection -> *mqtt.Client
 	sessions *sessions
+
+	entering sync.Mutex
+	shut     bool // nobody is let in any more
+
+	policy    atomic.Pointer[policy]
+	reloading sync.RWMutex // held while a session is opened or attached, against Reload
+	logins    logins
+
+	warned, loginWarned, invalidWarned rarely
 }
 
 // counters are what the hook and the gates count.
@@ -35,6 +42,13 @@ type counters struct {
 	dropped atomic.Int64 // messages to a subscriber that does not read, or that could not be sent
 	expired atomic.Int64 // messages that waited for a subscriber for too long
 	panics  atomic.Int64 // connections that ended in a panic of the server
+
+	invalid      atomic.Int64 // publishes and wills that Validate refused
+	loginsFailed atomic.Int64
+	loginsSlowed atomic.Int64 // logins that were not tried, after failures
+	loginsBusy   atomic.Int64 // logins that were not tried, as too many waited
+	revoked      atomic.Int64 // connections, sessions and subscriptions that a reload ended
+	withheld     atomic.Int64 // messages that a subscriber was owed and may not read any more
 
 	acknowledged func(time.Duration) // see Options; may be nil
 }
@@ -62,21 +76,6 @@ func (h *hook) Provides(b byte) bool {
 		return true
 	}
 	return false
-}
-
-// OnConnect puts the gate before the device's connection.
-func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
-	if err := h.settleFormer(cl); err != nil {
-		return err
-	}
-	g := newGate(cl.Net.Conn, cl.Properties.ProtocolVersion, h.stats)
-	g.will = takeWill(cl, pk)
-	if most := uint16(h.opt.MaxKeepAlive / time.Second); most > 0 && cl.Properties.ProtocolVersion >= 5 && (pk.Connect.Keepalive == 0 || pk.Connect.Keepalive > most) {
-		cl.State.Keepalive, cl.State.ServerKeepalive = most, true
-	}
-	h.clients.Store(cl.Net.Conn, cl)
-	cl.Net.Conn = g
-	return nil
 }
 
 // settleFormer waits until the publishes of the same session that a former
@@ -122,39 +121,6 @@ func (h *hook) forget(id string, g *gate) {
 	}
 }
 
-// OnConnectAuthenticate lets everybody in: without users the broker listens
-// on loopback, or where its owner said that anonymous devices are welcome.
-// The server publishes a will past OnACLCheck and OnPublish, so a will on a
-// reserved topic is refused here.
-func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
-	return !pk.Connect.WillFlag || h.allowed(cl, pk.Connect.WillTopic)
-}
-
-// OnACLCheck refuses publishes below the reserved prefixes.
-func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
-	return !write || h.allowed(cl, topic)
-}
-
-// allowed reports whether a device may publish on a topic. MQTT 3.1.1 has no
-// words to tell the device, so the log says it, once in a while.
-func (h *hook) allowed(cl *mqtt.Client, topic string) bool {
-	for _, p := range h.opt.Reserved {
-		if !strings.HasPrefix(topic, p) {
-			continue
-		}
-		n := h.stats.denied.Add(1)
-		now := time.Now().Unix()
-		if last := h.warned.Load(); now-last >= int64(warnEvery/time.Second) && h.warned.CompareAndSwap(last, now) {
-			h.opt.Logger.Warn("a device may not publish on this topic", "client", cl.ID, "topic", topic, "reserved", p, "denied_total", n)
-		}
-		return false
-	}
-	return true
-}
-
-// warnEvery is the least time between warnings of what devices do wrong.
-const warnEvery = time.Minute
-
 func messageOf(cl *mqtt.Client, pk packets.Packet) Message {
 	m := Message{
 		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain,
@@ -184,6 +150,9 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	g, ok := cl.Net.Conn.(*gate)
 	if !ok {
 		return pk, nil
+	}
+	if err := h.judge(cl, g, pk); err != nil {
+		return pk, err
 	}
 	h.spread(pk, cl.ID)
 	pk.Ignore = true // the server has nothing left to do but to acknowledge

@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"outstation/broker/access"
 )
 
 // Bounds of a session.
@@ -28,7 +31,10 @@ type session struct {
 	limit sessionLimit
 	stats *counters
 
+	rights atomic.Pointer[access.Rights]
+
 	mu      sync.Mutex
+	who     identity // whose it is
 	version byte
 	gate    *gate // of the connection, or nil
 	window  int
@@ -187,6 +193,9 @@ func (s *session) clear() {
 // deliver sends a message or keeps it until it can be sent. It is called by
 // the goroutine that hands the message out.
 func (s *session) deliver(d *delivery, now time.Time) {
+	if !s.rights.Load().Read(d.message.topic) {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended || (s.gate == nil && (!s.keep || d.qos == 0)) {
@@ -257,6 +266,8 @@ func (s *session) pump() {
 		case d.received:
 			s.gate.send(releasePacket(d.id))
 			s.sent++
+		case !s.rights.Load().Read(d.message.topic):
+			s.withhold(d)
 		case d.id == 0 && d.message.expired(time.Now()):
 			s.bytes -= d.message.size()
 			s.stats.expired.Add(1)

@@ -32,10 +32,10 @@ func (a *sessions) get(id string) *session {
 
 // open returns the session of a device that connects: the one that it left,
 // or a new one.
-func (a *sessions) open(cl *mqtt.Client, clean bool) *session {
+func (a *sessions) open(cl *mqtt.Client, clean bool, who identity) *session {
 	a.mu.Lock()
 	s, ok := a.byID[cl.ID]
-	if ok && (clean || !s.keep) {
+	if ok && (clean || !s.keep || !s.belongs(who)) {
 		s.end()
 		ok = false
 	}
@@ -44,6 +44,7 @@ func (a *sessions) open(cl *mqtt.Client, clean bool) *session {
 		a.byID[cl.ID] = s
 	}
 	a.mu.Unlock()
+	s.adopt(who)
 	p := cl.Properties
 	keep := !p.Clean
 	if p.ProtocolVersion >= 5 {
@@ -69,6 +70,7 @@ func (a *sessions) drop(s *session) {
 func (a *sessions) publish(m *outgoing, origin string) {
 	subs := a.server.Topics.Subscribers(m.topic)
 	if len(subs.Shared) > 0 {
+		a.onlyReaders(subs.Shared, m.topic)
 		subs.SelectShared()
 		subs.MergeSharedSelected()
 	}

@@ -40,6 +40,9 @@ func (h *hook) sendWill(cl *mqtt.Client, g *gate) {
 }
 
 func (h *hook) publishWill(cl *mqtt.Client, will packets.Packet) {
+	if g, ok := cl.Net.Conn.(*gate); ok && !h.mayPublish(g.session.rights.Load(), cl.ID, will.TopicName) {
+		return // the right was lost since CONNECT
+	}
 	atomic.AddInt64(&h.server.Info.MessagesReceived, 1)
 	h.spread(will, cl.ID)
 	if store := h.sink(messageOf(cl, will)); store != nil {

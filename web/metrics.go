@@ -53,7 +53,11 @@ func (k sink) broker(b Broker) {
 	k.counter("broker_dropped_messages_total", "Messages dropped for slow subscribers.", b.MessagesDropped)
 	k.counter("broker_received_bytes_total", "Bytes from clients.", b.BytesReceived)
 	k.counter("broker_sent_bytes_total", "Bytes to clients.", b.BytesSent)
-	k.counter("broker_denied_messages_total", "Publishes and wills on topics that devices may not use.", b.Denied)
+	k.counter("broker_denied_messages_total", "Publishes, wills and subscriptions that devices have no right to.", b.Denied)
+	k.counter("broker_invalid_messages_total", "Publishes and wills that are not what their topic promises.", b.Invalid)
+	k.counter("broker_failed_logins_total", "Logins that failed.", b.LoginsFailed)
+	k.counter("broker_slowed_logins_total", "Logins that were not tried, after failures.", b.LoginsSlowed)
+	k.counter("broker_busy_logins_total", "Logins that were not tried, as too many waited.", b.LoginsBusy)
 	k.counter("broker_refused_messages_total", "Publishes that could not be stored and were refused.", b.Refused)
 	k.histogram("broker_puback_seconds", "Time from a device's publish to its PUBACK or PUBREC, of those that were stored.", b.Puback)
 }

@@ -121,15 +121,20 @@ type Broker struct {
 	BytesSent        uint64     `json:"bytes_sent"`
 	HeldAcks         int        `json:"held_acks"` // acknowledgements that wait for the disk
 	Refused          uint64     `json:"refused"`   // publishes that could not be stored
-	Denied           uint64     `json:"denied"`    // publishes and wills on topics that devices may not use
+	Denied           uint64     `json:"denied"`    // publishes, wills and subscriptions that devices have no right to
+	Invalid          uint64     `json:"invalid"`   // publishes and wills that are not what their topic promises
+	LoginsFailed     uint64     `json:"logins_failed"`
+	LoginsSlowed     uint64     `json:"logins_slowed"` // not tried, after failures
+	LoginsBusy       uint64     `json:"logins_busy"`   // not tried, as too many waited
 	// Puback is how long devices waited for the acknowledgement of a publish that was stored.
 	Puback Histogram `json:"puback"`
 }
 
 // Listener is one address of the broker.
 type Listener struct {
-	Type    string `json:"type"` // tcp, tls, ws, …
-	Address string `json:"address"`
+	Type        string `json:"type"` // tcp, tls, ws, wss or unix
+	Address     string `json:"address"`
+	Connections int    `json:"connections"`
 }
 
 // Queue is the durable queue between the broker and the uplink.

@@ -151,7 +151,13 @@ func brokerStage(b Broker) stage {
 		st.note("%s dropped for slow subscribers", count(b.MessagesDropped))
 	}
 	if b.Denied > 0 {
-		st.note("%s denied: on topics of the appliance's own", many(b.Denied, "publish", "publishes"))
+		st.note("%s denied: devices had no right to it", count(b.Denied))
+	}
+	if b.Invalid > 0 {
+		st.note("%s refused: not what the topic promises", many(b.Invalid, "publish", "publishes"))
+	}
+	if b.LoginsFailed > 0 {
+		st.note("%s failed", many(b.LoginsFailed, "login", "logins"))
 	}
 	if b.Refused > 0 {
 		st.note("%s refused: could not be stored", many(b.Refused, "publish", "publishes"))

@@ -54,6 +54,7 @@ const (
 	guestMemory = "512M"
 	guestMQTT   = "0.0.0.0:1883"
 	guestWeb    = "0.0.0.0:8080"
+	guestUsers  = "/users"
 	guestHost   = "10.0.2.2" // how the guest names this machine's loopback
 )
 
@@ -93,9 +94,9 @@ func newGuest(o guestOptions) (edge, error) {
 		return nil, err
 	}
 	config := load.Config("/data", guestHost+":"+port, guestMQTT, guestWeb)
-	var environ []string
+	environ := []string{"OUTSTATION_BROKER_USERS_FILE=" + guestUsers}
 	if o.unsynced {
-		environ = []string{"OUTSTATION_TEST_BE_PROGRAM=1", "OUTSTATION_TEST_BE_UNSYNCED=1"}
+		environ = append(environ, "OUTSTATION_TEST_BE_PROGRAM=1", "OUTSTATION_TEST_BE_UNSYNCED=1")
 	}
 	if err := writeInitramfs(g.initramfs(), o.deps, o.program, config, environ); err != nil {
 		return nil, err

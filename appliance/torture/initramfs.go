@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"outstation/appliance/internal/load"
 )
 
 // guestInit is process 1 of the guest. The last line of the console says why
@@ -42,6 +44,7 @@ func writeInitramfs(file, deps, program string, config []byte, environ []string)
 	}
 	a.add("init", 0o100755, fmt.Appendf(nil, guestInit, export.String()))
 	a.add("outstation.yaml", 0o100644, config)
+	a.add(strings.TrimPrefix(guestUsers, "/"), 0o100600, []byte(load.Users))
 	files := map[string]string{"bin/busybox": filepath.Join(deps, "busybox"), "bin/outstation": program}
 	modules, err := filepath.Glob(filepath.Join(deps, "modules", "*.ko"))
 	if err != nil {

@@ -83,7 +83,7 @@ region: r
 site: s
 data_dir: %s
 log: {level: warn}
-broker: {allow_anonymous: true, listeners: [{type: tcp, address: %q}]}
+broker: {listeners: [{type: tcp, address: %q}]}
 web: {listen: %q}
 uplink:
   brokers: [%q]

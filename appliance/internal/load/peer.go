@@ -29,6 +29,16 @@ const (
 	publishDup       = 0x08
 	connackTimeout   = 2 * time.Second
 	flagCleanSession = 0x02
+	flagPassword     = 0x40
+	flagUsername     = 0x80
+)
+
+// Every peer logs in as User. Users is the appliance's file of users for that,
+// where it listens to more than its own machine; others do not ask.
+const (
+	User     = "load"
+	Password = "load"
+	Users    = "load:$7$101$fqTywTUqv7LsIxsW$LH8HcU6nv3pZgv+zj0YJxutiS42r9w6/jCcEdz546hYGEiXbhU7GN7K23X5t2jDvqwme/4fc80dKe82e3gJq/A==\n"
 )
 
 // HeaderBytes is the smallest payload: device and number, 4 bytes each.
@@ -63,14 +73,15 @@ func Dial(ctx context.Context, address, id string, clean bool) (*Peer, error) {
 }
 
 func (p *Peer) connect(id string, clean bool) error {
-	var flags byte
+	flags := byte(flagUsername | flagPassword)
 	if clean {
-		flags = flagCleanSession
+		flags |= flagCleanSession
 	}
 	if err := p.conn.SetDeadline(time.Now().Add(connackTimeout)); err != nil {
 		return err
 	}
 	body := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, flags, 0, 0}, mqttString(id)...)
+	body = append(append(body, mqttString(User)...), mqttString(Password)...)
 	if err := p.send(packetConnect, body); err != nil {
 		return err
 	}

@@ -1,0 +1,50 @@
+package broker
+
+import "github.com/mochi-mqtt/server/v2/packets"
+
+// belongs reports whether a session is that of who connects: its messages are
+// for nobody else, and nobody else may end it.
+func (s *session) belongs(who identity) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.who.kind == nobody || s.who.user == who.user
+}
+
+// adopt says whose the session is.
+func (s *session) adopt(who identity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.who = who
+}
+
+// owner is whose the session is.
+func (s *session) owner() identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.who
+}
+
+// connection is the gate of the session's connection, or nil.
+func (s *session) connection() *gate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gate
+}
+
+// withhold gives up a message that may not be read any more; mu is held.
+func (s *session) withhold(d *delivery) {
+	s.forget(d)
+	s.stats.withheld.Add(1)
+}
+
+// onlyReaders takes those out of shared subscriptions who may not read a
+// topic: a message that is given to one of them would be lost to the group.
+func (a *sessions) onlyReaders(shared map[string]map[string]packets.Subscription, topic string) {
+	for _, group := range shared {
+		for id := range group {
+			if s := a.get(id); s != nil && !s.rights.Load().Read(topic) {
+				delete(group, id)
+			}
+		}
+	}
+}
