@@ -209,8 +209,13 @@ func TestSubscriptionsEndWithTheirSession(t *testing.T) {
 	if n := filters(); n != 2 {
 		t.Errorf("got %d filters, expected 2 of a session that is kept", n)
 	}
-	connectWith(t, b, 4, packets.ConnectParams{ClientIdentifier: "stays", Clean: true}, packets.Properties{})
+	again, _ := connectWith(t, b, 4, packets.ConnectParams{ClientIdentifier: "stays", Clean: true}, packets.Properties{})
 	if n := filters(); n != 0 {
 		t.Errorf("got %d filters, expected none of a session that began anew", n)
+	}
+	again.subscribeTo(packets.Subscription{Filter: "c"})
+	b.hook.sessions.drop(b.hook.sessions.get("stays"))
+	if n := filters(); n != 0 {
+		t.Errorf("got %d filters, expected none of a session that ended", n)
 	}
 }
