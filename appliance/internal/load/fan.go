@@ -72,11 +72,14 @@ type fanSubscriber struct {
 // Run connects, publishes, and waits until everything has arrived everywhere.
 // Silence for longer than the given time is an error.
 func (f *Fan) Run(ctx context.Context, silence time.Duration) (r FanResult, err error) {
-	defer func() { f.close() }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f.publishers, f.subscribers = nil, nil
+	defer f.close()
 	if err := f.connect(ctx); err != nil {
 		return r, err
 	}
-	stop := context.AfterFunc(ctx, f.close)
+	stop := context.AfterFunc(ctx, f.close) // ends what reads and writes
 	defer stop()
 	f.began = time.Now()
 	errs := make(chan error)
@@ -94,10 +97,9 @@ func (f *Fan) Run(ctx context.Context, silence time.Duration) (r FanResult, err 
 	for range n {
 		if e := <-errs; e != nil {
 			err = errors.Join(err, e)
-			f.close() // ends the others
+			cancel() // the others
 		}
 	}
-	f.close()
 	if err = errors.Join(err, <-published); err != nil {
 		return r, err
 	}
