@@ -28,7 +28,7 @@ type Fan struct {
 	Publishers  int
 	Subscribers int
 	QoS         byte // 0 or 1
-	Size        int  // of a payload, at least 16 bytes
+	Size        int  // of a payload, at least fanHeader bytes
 	Messages    int  // of each publisher
 	// Batch is how many messages a publisher sends at once. It may be two
 	// batches ahead of the slowest subscriber, so that nothing has to be
@@ -74,6 +74,9 @@ type fanSubscriber struct {
 func (f *Fan) Run(ctx context.Context, silence time.Duration) (r FanResult, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if f.Size < fanHeader {
+		return r, fmt.Errorf("payload: got %d bytes, expected at least %d", f.Size, fanHeader)
+	}
 	f.publishers, f.subscribers = nil, nil
 	defer f.close()
 	if err := f.connect(ctx); err != nil {
