@@ -84,7 +84,7 @@ imports: ## check who imports whom
 	@TAGS="$(TAGS)" .ci/imports
 
 .PHONY: bench
-bench: build ## one JSON object a line; ONLY=uplink for one
+bench: build ## one JSON object a line; ONLY=uplink or ONLY=broker for one
 	@.ci/deps onnxruntime media test >&2
 	@go run -tags "$(TAGS)" ./appliance/bench -only "$(ONLY)"
 

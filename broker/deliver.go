@@ -47,6 +47,9 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 		_ = h.server.DisconnectClient(cl, packets.ErrNotAuthorized) // it returns the reason that it was given
 		return
 	}
+	for _, sub := range cl.State.Subscriptions.GetAll() { // the server may have kept those of a session that we did not
+		h.sessions.subscribe(g.session, sub)
+	}
 	g.session.attach(g)
 }
 
@@ -126,15 +129,37 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnSubscribed forgets what was refused.
-func (h *hook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, reasons []byte) {
+// OnSubscribed notes what was granted, before the SUBACK, and forgets what was
+// refused.
+func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, reasons []byte) {
 	g, ok := cl.Net.Conn.(*gate)
 	if !ok {
 		return
 	}
+	h.noteSubscriptions(cl, g, pk.Filters)
 	for i := range g.asked {
 		if i >= len(reasons) || reasons[i] >= packets.ErrUnspecifiedError.Code || mqtt.IsSharedFilter(g.asked[i].Filter) {
 			g.asked[i].Filter = ""
+		}
+	}
+}
+
+// OnUnsubscribed notes it, before the UNSUBACK. The server also calls it for
+// a session that ends, and when it has refused to unsubscribe.
+func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
+	if g, ok := cl.Net.Conn.(*gate); ok && g.session != nil {
+		h.noteSubscriptions(cl, g, pk.Filters)
+	}
+}
+
+// noteSubscriptions makes our index what the server says of some filters of
+// a device.
+func (h *hook) noteSubscriptions(cl *mqtt.Client, g *gate, filters packets.Subscriptions) {
+	for _, f := range filters {
+		if sub, ok := cl.State.Subscriptions.Get(f.Filter); ok {
+			h.sessions.subscribe(g.session, sub)
+		} else {
+			h.sessions.index.unsubscribe(g.session, f.Filter)
 		}
 	}
 }

@@ -45,7 +45,7 @@ type gate struct {
 	out     []byte        // waits for the socket
 	writing bool          // the writer is at work
 	empty   func(*gate)   // called when nothing waits for the socket any more
-	changed chan struct{} // closed and replaced whenever held or storing shrinks
+	changed chan struct{} // for those who watch held and storing shrink; nil if there are none
 	closed  bool
 
 	// current is the publish that the server is fanning out, if it is being
@@ -76,7 +76,7 @@ type ack struct {
 func (a *ack) ready() bool { return a.settled && a.bytes != nil }
 
 func newGate(c net.Conn, version byte, stats *counters) *gate {
-	return &gate{Conn: c, version: version, stats: stats, changed: make(chan struct{})}
+	return &gate{Conn: c, version: version, stats: stats}
 }
 
 // expect registers a publish before the server writes its acknowledgement.
@@ -123,9 +123,9 @@ func (g *gate) release() {
 	n := 0
 	for n < len(g.held) && g.held[n].ready() {
 		if a := g.held[n]; a.refusal != nil {
-			g.out = append(g.out, a.refusal...)
+			g.out = append(g.line(), a.refusal...)
 		} else {
-			g.out = append(g.out, a.bytes...)
+			g.out = append(g.line(), a.bytes...)
 			g.tell(a)
 		}
 		n++
@@ -154,8 +154,10 @@ func (g *gate) drop(n int) {
 
 // notify wakes those who watch the gate; mu is held.
 func (g *gate) notify() {
-	close(g.changed)
-	g.changed = make(chan struct{})
+	if g.changed != nil {
+		close(g.changed)
+		g.changed = nil
+	}
 }
 
 // Write takes whole packets, as the server writes them, and returns at once.
@@ -188,7 +190,7 @@ func (g *gate) pass(packet []byte) bool {
 	case waiting > maxAnswers:
 		return false
 	default:
-		g.out = append(g.out, packet...)
+		g.out = append(g.line(), packet...)
 	}
 	return true
 }
@@ -200,7 +202,7 @@ func (g *gate) offer(f *frame) bool {
 	if g.closed || len(g.out)+len(f.bytes) > maxUnread {
 		return g.closed
 	}
-	g.out = append(g.out, f.bytes...)
+	g.out = append(g.line(), f.bytes...)
 	g.kick()
 	return true
 }
@@ -210,7 +212,7 @@ func (g *gate) publish(f *frame, id uint16, dup bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.closed {
-		g.out = f.appendTo(g.out, id, dup)
+		g.out = f.appendTo(g.line(), id, dup)
 		g.kick()
 	}
 }
@@ -268,6 +270,28 @@ func (g *gate) hold(packet []byte) bool {
 	return true
 }
 
+// buffers are those of the writers at work. An idle connection has none.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxKept is the largest buffer that is used again.
+const maxKept = 64 << 10
+
+// line returns what waits for the socket, to be appended to; mu is held.
+func (g *gate) line() []byte {
+	if g.out == nil {
+		g.out = *buffers.Get().(*[]byte)
+	}
+	return g.out
+}
+
+// giveBack lets a buffer be used again.
+func giveBack(b []byte) {
+	if cap(b) > 0 && cap(b) <= maxKept {
+		b = b[:0]
+		buffers.Put(&b)
+	}
+}
+
 // kick starts the writer if there is something to write; mu is held.
 func (g *gate) kick() {
 	if !g.writing && len(g.out) > 0 {
@@ -292,10 +316,10 @@ func (g *gate) writer() {
 		if len(g.out) == 0 {
 			g.writing = false
 			closed := g.closed
-			if cap(g.out) > 64<<10 {
-				g.out = nil // an idle connection keeps no large buffer
-			}
+			giveBack(g.out)
+			g.out = nil
 			g.mu.Unlock()
+			giveBack(spare)
 			if closed {
 				g.hangUp() // Close left it to us
 			}
@@ -376,15 +400,13 @@ func (g *gate) SetDeadline(t time.Time) error {
 // await blocks until free holds, stop is closed or the time is over; free is
 // called with mu held.
 func (g *gate) await(timeout time.Duration, stop <-chan struct{}, free func() bool) bool {
+	changed := g.watch(free)
+	if changed == nil { // nearly always
+		return true
+	}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	for {
-		g.mu.Lock()
-		ok, changed := free(), g.changed
-		g.mu.Unlock()
-		if ok {
-			return true
-		}
+	for ; changed != nil; changed = g.watch(free) {
 		select {
 		case <-changed:
 		case <-stop:
@@ -393,6 +415,20 @@ func (g *gate) await(timeout time.Duration, stop <-chan struct{}, free func() bo
 			return false
 		}
 	}
+	return true
+}
+
+// watch returns nil if free holds, or what is closed when it may.
+func (g *gate) watch(free func() bool) <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if free() {
+		return nil
+	}
+	if g.changed == nil {
+		g.changed = make(chan struct{})
+	}
+	return g.changed
 }
 
 // packetLen is the length of the first packet in p, which the server wrote

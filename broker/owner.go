@@ -1,7 +1,5 @@
 package broker
 
-import "github.com/mochi-mqtt/server/v2/packets"
-
 // belongs reports whether a session is that of who connects: its messages are
 // for nobody else, and nobody else may end it.
 func (s *session) belongs(who identity) bool {
@@ -35,16 +33,4 @@ func (s *session) connection() *gate {
 func (s *session) withhold(d *delivery) {
 	s.forget(d)
 	s.stats.withheld.Add(1)
-}
-
-// onlyReaders takes those out of shared subscriptions who may not read a
-// topic: a message that is given to one of them would be lost to the group.
-func (a *sessions) onlyReaders(shared map[string]map[string]packets.Subscription, topic string) {
-	for _, group := range shared {
-		for id := range group {
-			if s := a.get(id); s != nil && !s.rights.Load().Read(topic) {
-				delete(group, id)
-			}
-		}
-	}
 }

@@ -76,6 +76,9 @@ func (h *hook) unsubscribe(cl *mqtt.Client, filter string) {
 		atomic.AddInt64(&h.server.Info.Subscriptions, -1)
 	}
 	cl.State.Subscriptions.Delete(filter)
+	if s := h.sessions.get(cl.ID); s != nil {
+		h.sessions.index.unsubscribe(s, filter)
+	}
 }
 
 // rarely lets one through in a while.

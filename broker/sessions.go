@@ -15,13 +15,14 @@ type sessions struct {
 	server *mqtt.Server
 	stats  *counters
 	limit  sessionLimit
+	index  *index
 
 	mu   sync.RWMutex
 	byID map[string]*session
 }
 
 func newSessions(server *mqtt.Server, stats *counters, limit sessionLimit) *sessions {
-	return &sessions{server: server, stats: stats, limit: limit, byID: map[string]*session{}}
+	return &sessions{server: server, stats: stats, limit: limit, index: newIndex(), byID: map[string]*session{}}
 }
 
 func (a *sessions) get(id string) *session {
@@ -36,7 +37,7 @@ func (a *sessions) open(cl *mqtt.Client, clean bool, who identity) *session {
 	a.mu.Lock()
 	s, ok := a.byID[cl.ID]
 	if ok && (clean || !s.keep || !s.belongs(who)) {
-		s.end()
+		a.end(s)
 		ok = false
 	}
 	if !ok {
@@ -56,7 +57,7 @@ func (a *sessions) open(cl *mqtt.Client, clean bool, who identity) *session {
 
 // drop ends a session, if it is still this one.
 func (a *sessions) drop(s *session) {
-	s.end()
+	a.end(s)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.byID[s.id] == s {
@@ -64,36 +65,35 @@ func (a *sessions) drop(s *session) {
 	}
 }
 
+// end forgets what a session is owed, and its subscriptions.
+func (a *sessions) end(s *session) {
+	s.end()
+	a.index.forget(s)
+}
+
+// subscribe lets a session have what a filter matches.
+func (a *sessions) subscribe(s *session, sub packets.Subscription) {
+	a.index.subscribe(s, sub)
+	if s.over() { // its device connected anew meanwhile
+		a.index.forget(s)
+	}
+}
+
+// targets are the slices that publish uses again.
+var targets = sync.Pool{New: func() any { return new([]target) }}
+
 // publish hands a message to every subscriber, in the order of their calls
 // for each of them. It waits for none. origin is the client that it comes
 // from, or empty.
 func (a *sessions) publish(m *outgoing, origin string) {
-	subs := a.server.Topics.Subscribers(m.topic)
-	if len(subs.Shared) > 0 {
-		a.onlyReaders(subs.Shared, m.topic)
-		subs.SelectShared()
-		subs.MergeSharedSelected()
-	}
+	list := targets.Get().(*[]target)
+	*list = a.index.match(m.topic, origin, (*list)[:0])
 	now := time.Now()
-	for id, sub := range subs.Subscriptions {
-		s := a.get(id)
-		if s == nil || (sub.NoLocal && id == origin) {
-			continue
-		}
-		s.deliver(&delivery{message: m, qos: min(m.qos, sub.Qos), retain: m.retain && sub.RetainAsPublished, subscriptions: identifiers(sub)}, now)
+	for _, t := range *list {
+		t.session.deliver(&delivery{message: m, qos: min(m.qos, t.qos), retain: m.retain && t.asPublished, subscriptions: t.subscriptions}, now)
 	}
-}
-
-// identifiers are the subscription identifiers of a merged subscription.
-func identifiers(sub packets.Subscription) []int {
-	var ids []int
-	for _, id := range sub.Identifiers {
-		if id > 0 {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	clear(*list)
+	targets.Put(list)
 }
 
 // retained hands the retained messages of a new subscription to its session.

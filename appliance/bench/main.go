@@ -25,6 +25,7 @@ var benches = []struct {
 	{"uplink", "uplink", benchUplink},
 	{"drain", "uplink", benchDrain},
 	{"memory", "uplink", benchMemory},
+	{"broker", "broker", benchBroker},
 }
 
 // options of all benches.
@@ -35,20 +36,22 @@ type options struct {
 	runs     int
 	drain    int
 	memory   int
+	local    int
 
 	memoryLimit, gcPercent int // of the process that bench memory measures
 }
 
 func main() {
 	var o options
-	only := flag.String("only", "", "run this bench alone: frame, uplink (with drain and memory), drain or memory")
+	only := flag.String("only", "", "run this bench alone: frame, uplink (with drain and memory), drain, memory or broker")
 	child := flag.String("memory-child", "", "be the process that bench memory measures, with its queue in this directory")
 	flag.StringVar(&o.binary, "binary", "bin/outstation", "the appliance")
 	flag.StringVar(&o.dir, "dir", ".run", "directory for queues, on the disk to be measured")
 	flag.IntVar(&o.messages, "messages", 100_000, "messages of one uplink run")
-	flag.IntVar(&o.runs, "runs", 5, "runs of the appliance and of the bridge, of which the medians are printed")
+	flag.IntVar(&o.runs, "runs", 5, "runs of the appliance and of what it is compared with, of which the medians are printed")
 	flag.IntVar(&o.drain, "drain", 200_000, "records that bench drain queues")
 	flag.IntVar(&o.memory, "memory", 1_000_000, "records that bench memory queues")
+	flag.IntVar(&o.local, "local", 500_000, "arrivals of one broker run")
 	flag.IntVar(&o.memoryLimit, "memory-limit", memoryLimitMiB, "Go's memory limit in bench memory, MiB")
 	flag.IntVar(&o.gcPercent, "gc-percent", gcPercent, "Go's GC percentage in bench memory")
 	flag.Parse()

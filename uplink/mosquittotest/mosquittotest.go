@@ -57,6 +57,9 @@ func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv
 // URL is the address as a client of the centre names it.
 func (s *Server) URL() string { return "tcp://" + s.Address() }
 
+// PID is the process of a server that was started.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
 // Start runs the server and waits until it listens.
 func (s *Server) Start() error {
 	binary, err := Binary()

@@ -125,6 +125,9 @@ func (a *Appliance) Until(ctx context.Context, ok func(web.Snapshot) bool) (s we
 // Address is where devices connect.
 func (a *Appliance) Address() string { return a.mqtt }
 
+// PID is the process of an appliance that was started.
+func (a *Appliance) PID() int { return a.cmd.Process.Pid }
+
 // Web is where the page is.
 func (a *Appliance) Web() string { return a.web }
 
