@@ -174,16 +174,7 @@ func TestSharedSubscriptions(t *testing.T) {
 // go: nothing may stay in it.
 func TestSubscriptionsEndWithTheirSession(t *testing.T) {
 	b := startBroker(t, Options{})
-	filters := func() int {
-		x := b.hook.sessions.index
-		x.mu.RLock()
-		defer x.mu.RUnlock()
-		n := 0
-		for _, f := range x.filters {
-			n += len(f)
-		}
-		return n
-	}
+	filters := func() int { return filtersOf(b) }
 	stays, _ := connectWith(t, b, 4, packets.ConnectParams{ClientIdentifier: "stays"}, packets.Properties{})
 	stays.subscribeTo(packets.Subscription{Filter: "a/#", Qos: 1}, packets.Subscription{Filter: "b"})
 	goes, _ := connectWith(t, b, 4, packets.ConnectParams{ClientIdentifier: "goes", Clean: true}, packets.Properties{})
@@ -218,4 +209,16 @@ func TestSubscriptionsEndWithTheirSession(t *testing.T) {
 	if n := filters(); n != 0 {
 		t.Errorf("got %d filters, expected none of a session that ended", n)
 	}
+}
+
+// filtersOf is how many subscriptions the index has.
+func filtersOf(b *Broker) int {
+	x := b.hook.sessions.index
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	n := 0
+	for _, f := range x.filters {
+		n += len(f)
+	}
+	return n
 }

@@ -458,6 +458,9 @@ func TestAReloadTakesRightsFromLiveSessions(t *testing.T) {
 	if s := b.Stats(); s.Revoked != 1 || s.Subscriptions != 1 {
 		t.Errorf("got %d revoked, %d subscriptions", s.Revoked, s.Subscriptions)
 	}
+	if n := filtersOf(b); n != 1 {
+		t.Errorf("got %d filters, expected 1: the right may come back, the subscription does not", n)
+	}
 }
 
 // TestAReloadTakesWhatWaits takes the right to messages that a subscriber is

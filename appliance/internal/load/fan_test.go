@@ -62,7 +62,7 @@ func TestFan(t *testing.T) {
 // publishers sends.
 func TestFanIsVoidWithoutEveryMessage(t *testing.T) {
 	rules := filepath.Join(t.TempDir(), "acl")
-	if err := os.WriteFile(rules, []byte("topic read local/#\ntopic write local/fan/0\n"), 0o600); err != nil {
+	if err := os.WriteFile(rules, []byte("pattern read local/#\npattern write local/fan/0\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f := Fan{Address: startMosquitto(t, "acl_file "+rules+"\n"), Publishers: 2, Subscribers: 1, Size: 256, Messages: 60, Batch: 10}
