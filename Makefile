@@ -77,7 +77,7 @@ vet: build-novision ## go vet, of both builds
 .PHONY: lint
 lint: ## golangci-lint
 	@.ci/deps build lint
-	@.deps/bin/golangci-lint run --build-tags "$(TAGS)"
+	@.deps/bin/golangci-lint run --allow-parallel-runners --build-tags "$(TAGS)"
 
 .PHONY: imports
 imports: ## check who imports whom
