@@ -248,6 +248,14 @@ func (st *store) watchDisk() {
 	st.lowDisk = err
 }
 
+// fails reports whether the last commit failed: another one is to show when
+// the disk is well again.
+func (st *store) fails() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.failing != nil && len(st.pending) == 0
+}
+
 const (
 	// diskEvery is how often the free space is looked at.
 	diskEvery = 500 * time.Millisecond
@@ -265,7 +273,7 @@ func (st *store) maintain(ctx context.Context) {
 	var told time.Time
 	for {
 		st.watchDisk()
-		if now := time.Now(); now.Sub(told) >= clockEvery {
+		if now := time.Now(); now.Sub(told) >= clockEvery || st.fails() {
 			told = now
 			st.submit(&bundle{ops: []*op{{key: []byte{prefixClock}, value: st.clock.encode(now)}}, sure: true})
 		}
