@@ -57,7 +57,7 @@ type app struct {
 
 // appOptions are what a configuration does not say.
 type appOptions struct {
-	unsynced bool   // see uplink.Options; only tests set it
+	unsynced bool   // see uplink.Options and broker.Options; only tests set it
 	file     string // of the configuration, for a reload
 	level    *slog.LevelVar
 }
@@ -72,7 +72,7 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		a.openDemo,
 		a.openUplink,
 		a.openRetrier,
-		a.openBroker,
+		func() error { return a.openBroker(opt) },
 		a.prepareVision,
 		a.openHealth,
 		a.openService,
@@ -193,7 +193,7 @@ func (a *app) openRetrier() error {
 	return nil
 }
 
-func (a *app) openBroker() error {
+func (a *app) openBroker(opt appOptions) error {
 	engine, err := a.cfg.forwardEngine()
 	if err != nil {
 		return err
@@ -207,6 +207,8 @@ func (a *app) openBroker() error {
 	}
 	a.broker = broker.New(broker.Options{
 		Listeners: a.cfg.Broker.listeners(), Users: a.access.users, ACL: a.access.acl, AllowAnonymous: a.cfg.Broker.AllowAnonymous,
+		Dir: filepath.Join(a.cfg.DataDir, "broker"), MinFreeBytes: uint64(a.cfg.Uplink.Queue.MinFreeBytes),
+		Sessions: a.cfg.Broker.Sessions.sessions(), Unsynced: opt.unsynced,
 		Reserved: wire.ReservedPrefixes, Validate: validate, Sink: a.forward.sink(deviceSink(&a.router, a.queue)), Acknowledged: a.pubacks.Add, Logger: a.log.With("part", "broker"),
 	})
 	a.out.broker = a.broker // before there are devices

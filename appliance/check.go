@@ -84,6 +84,22 @@ func (c *checker) broker(cfg BrokerConfig) {
 	if cfg.AllowAnonymous && cfg.UsersFile == "" {
 		c.add("broker.allow_anonymous", "without users_file nobody on this machine is asked for a name, and nobody else can be let in without one; leave it out")
 	}
+	c.sessions(cfg.Sessions)
+}
+
+func (c *checker) sessions(cfg SessionsConfig) {
+	if cfg.MaxMessages < 1 {
+		c.add("broker.sessions.max_messages", "expected at least 1, got %d", cfg.MaxMessages)
+	}
+	if cfg.MaxBytes < 64<<10 {
+		c.add("broker.sessions.max_bytes", "expected at least 64KiB, got %d bytes", cfg.MaxBytes)
+	}
+	if cfg.MaxTotalBytes < cfg.MaxBytes {
+		c.add("broker.sessions.max_total_bytes", "expected at least the max_bytes of one session, %d, got %d bytes", cfg.MaxBytes, cfg.MaxTotalBytes)
+	}
+	if cfg.MaxExpiry < 0 || (cfg.MaxExpiry > 0 && cfg.MaxExpiry < time.Second) {
+		c.add("broker.sessions.max_expiry", "expected 0s (never) or at least 1s, got %v", cfg.MaxExpiry)
+	}
 }
 
 func (c *checker) vision(cfg VisionConfig) {

@@ -51,6 +51,25 @@ type BrokerConfig struct {
 	UsersFile      string           `yaml:"users_file"`
 	ACLFile        string           `yaml:"acl_file"`
 	AllowAnonymous bool             `yaml:"allow_anonymous"` // on this machine, although there are users
+	Sessions       SessionsConfig   `yaml:"sessions"`
+}
+
+// SessionsConfig bounds the sessions of devices that come back.
+type SessionsConfig struct {
+	MaxMessages   int           `yaml:"max_messages"`
+	MaxBytes      Bytes         `yaml:"max_bytes"`
+	MaxTotalBytes Bytes         `yaml:"max_total_bytes"`
+	MaxExpiry     time.Duration `yaml:"max_expiry"`
+}
+
+func (c SessionsConfig) sessions() broker.Sessions {
+	s := broker.Sessions{
+		MaxMessages: c.MaxMessages, MaxBytes: int64(c.MaxBytes), MaxTotalBytes: int64(c.MaxTotalBytes), MaxExpiry: c.MaxExpiry,
+	}
+	if s.MaxExpiry == 0 {
+		s.MaxExpiry = -1 // never
+	}
+	return s
 }
 
 // ListenerConfig is one address of the local broker.
@@ -236,7 +255,13 @@ func defaultConfig() Config {
 	return Config{
 		DataDir: "/var/lib/outstation",
 		Log:     LogConfig{Level: "info", MaxBytes: defaultLogBytes, Keep: defaultLogKeep},
-		Broker:  BrokerConfig{Listeners: []ListenerConfig{{Type: broker.TypeTCP, Address: "127.0.0.1:1883"}}},
+		Broker: BrokerConfig{
+			Listeners: []ListenerConfig{{Type: broker.TypeTCP, Address: "127.0.0.1:1883"}},
+			Sessions: SessionsConfig{
+				MaxMessages: broker.DefaultSessionMessages, MaxBytes: broker.DefaultSessionBytes,
+				MaxTotalBytes: broker.DefaultTotalBytes, MaxExpiry: broker.DefaultSessionExpiry,
+			},
+		},
 		Vision: VisionConfig{
 			ONNXRuntime: "/usr/lib/outstation/libonnxruntime.so.1",
 			Providers:   []string{"tensorrt", "cuda", "cpu"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -119,7 +120,29 @@ func brokerCheck(f facts) wire.Check {
 			return check("broker", wire.Impaired, "the certificate on "+l.Address+" has expired on "+l.CertExpires.Format(time.DateOnly))
 		}
 	}
+	if c, bad := sessionsCheck(f.broker.Sessions); bad {
+		return c
+	}
 	return check("broker", wire.Healthy, fmt.Sprintf("devices: %d, on %s", f.broker.Clients, strings.Join(f.broker.Addresses, ", ")))
+}
+
+// sessionsCheck says what is wrong with what devices are owed.
+func sessionsCheck(s broker.SessionsStats) (wire.Check, bool) {
+	switch {
+	case errors.Is(s.Refusing, broker.ErrStoreFull):
+		return check("broker", wire.Unhealthy, "nothing more is kept for devices: "+s.Refusing.Error()), true
+	case s.Failing != nil:
+		return check("broker", wire.Unhealthy, "the disk does not take what devices are owed: "+s.Failing.Error()), true
+	case s.Quarantined != "":
+		return check("broker", wire.Impaired, "the sessions and retained messages of devices could not be read and were moved to "+s.Quarantined), true
+	case s.Damaged > 0:
+		return check("broker", wire.Impaired, fmt.Sprintf("stored records that cannot be read: %d", s.Damaged)), true
+	case len(s.Losing) > 0:
+		return check("broker", wire.Impaired, fmt.Sprintf("%d messages for devices were dropped beyond a bound of broker.sessions since the start, most of them for %q", s.Dropped, s.Losing[0].ClientID)), true
+	case s.RetainedRefused > 0:
+		return check("broker", wire.Impaired, fmt.Sprintf("retained messages refused beyond their bound since the start: %d", s.RetainedRefused)), true
+	}
+	return wire.Check{}, false
 }
 
 // visionCheck has one check for each camera and each model.

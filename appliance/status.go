@@ -107,7 +107,9 @@ func webBroker(a *app, f facts) web.Broker {
 		BytesReceived: uint64(b.BytesReceived), BytesSent: uint64(b.BytesSent),
 		HeldAcks: int(b.HeldAcks), Refused: uint64(b.Refused + b.LostQoS0), Denied: uint64(b.Denied),
 		Invalid: uint64(b.Invalid), LoginsFailed: uint64(b.LoginsFailed), LoginsSlowed: uint64(b.LoginsSlowed), LoginsBusy: uint64(b.LoginsBusy),
-		Puback: webHistogram(a.pubacks.Histogram()),
+		Puback:   webHistogram(a.pubacks.Histogram()),
+		Sessions: b.Sessions.Sessions, Owed: uint64(max(0, b.Sessions.Owed)), OwedBytes: uint64(max(0, b.Sessions.OwedBytes)),
+		SessionsDropped: uint64(b.Sessions.Dropped), SessionsExpired: uint64(b.Sessions.Expired),
 	}
 	for _, l := range b.Listeners {
 		out.Listeners = append(out.Listeners, web.Listener{Type: l.Type, Address: l.Address, Connections: int(l.Open)})

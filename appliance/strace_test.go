@@ -19,24 +19,29 @@ import (
 // reading a PUBLISH and writing its PUBACK a sync must begin and end. kill -9
 // would prove nothing, since it keeps the page cache.
 func TestPubackFollowsASync(t *testing.T) {
-	if missing := unsyncedPubacks(t, nil); len(missing) > 0 {
-		t.Errorf("PUBACKs without a sync before them: %v", missing)
+	for _, topic := range []string{"sensors/x", "local/x"} {
+		if missing := unsyncedPubacks(t, topic, nil); len(missing) > 0 {
+			t.Errorf("on %s: PUBACKs without a sync before them: %v", topic, missing)
+		}
 	}
 }
 
 // TestSyncProofCanFail runs the same proof with the sync turned off.
 func TestSyncProofCanFail(t *testing.T) {
-	missing := unsyncedPubacks(t, []string{beUnsynced + "=1"})
-	if len(missing) < tracedPublishes {
-		t.Errorf("without a sync, only %d of %d PUBACKs were found to lack one", len(missing), tracedPublishes)
+	for _, topic := range []string{"sensors/x", "local/x"} {
+		missing := unsyncedPubacks(t, topic, []string{beUnsynced + "=1"})
+		if len(missing) < tracedPublishes {
+			t.Errorf("on %s, without a sync: only %d of %d PUBACKs were found to lack one", topic, len(missing), tracedPublishes)
+		}
 	}
 }
 
 const tracedPublishes = 20
 
 // unsyncedPubacks publishes one message after the other under strace, and
-// returns those whose PUBACK no sync precedes.
-func unsyncedPubacks(t *testing.T, environ []string) (missing []int) {
+// returns those whose PUBACK no sync precedes. A device that is away is owed
+// what is published below local.
+func unsyncedPubacks(t *testing.T, topic string, environ []string) (missing []int) {
 	t.Helper()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -46,12 +51,13 @@ func unsyncedPubacks(t *testing.T, environ []string) (missing []int) {
 	cfg := testConfig(t, t.TempDir(), "tcp://127.0.0.1:1") // no centre: nothing else is written
 	p := start(t, cfg, append(environ, beProgram+"=1"), strace, "-f", "-o", trace, "-s", "128", "-xx",
 		"-e", "trace=read,write,fsync,fdatasync,msync", "-e", "signal=none", os.Args[0])
+	subscribeAndLeave(t, "tcp://"+cfg.Broker.Listeners[0].Address, "away", "local/#")
 	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + cfg.Broker.Listeners[0].Address).SetClientID("dev"))
 	if tok := c.Connect(); tok.Wait() && tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
 	for i := range tracedPublishes {
-		if tok := c.Publish("sensors/x", 1, false, marker(i)); tok.Wait() && tok.Error() != nil {
+		if tok := c.Publish(topic, 1, false, marker(i)); tok.Wait() && tok.Error() != nil {
 			t.Fatal(tok.Error())
 		}
 	}

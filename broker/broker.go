@@ -1,10 +1,13 @@
 package broker
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,11 +76,21 @@ type Options struct {
 	// MaxKeepAlive is the longest keep-alive that an MQTT 5 device is given;
 	// 0 leaves it to the device.
 	MaxKeepAlive time.Duration
-	// Acknowledged is told, for each publish of QoS 1 or 2 that the Sink
-	// stored, how long it took from the publish to the PUBACK or PUBREC that
+	// Acknowledged is told, for each publish of QoS 1 or 2 that was stored, how long it took from the publish to the PUBACK or PUBREC that
 	// left for the device. It is called from any goroutine and must not block.
 	Acknowledged func(time.Duration)
 	Logger       *slog.Logger
+
+	// Dir is where sessions, what they are owed and retained messages are
+	// kept; empty keeps them in memory. It is the broker's alone.
+	Dir          string
+	MinFreeBytes uint64 // of Dir's file system; below it nothing is stored
+	Sessions     Sessions
+
+	// Unsynced leaves out the sync of each commit. For tests only.
+	Unsynced bool
+
+	fault func() error // for tests: called before each commit of the store
 }
 
 // Broker is the embedded MQTT server. Its methods may be called from any
@@ -87,6 +100,8 @@ type Broker struct {
 	server *mqtt.Server
 	hook   *hook
 	closed atomic.Bool
+	loops  sync.WaitGroup
+	cancel context.CancelFunc
 
 	listening []*listening // in the order of Options; fixed after Listen
 }
@@ -102,6 +117,7 @@ func New(opt Options) *Broker {
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumMessageExpiryInterval = 0 // else the server adds an expiry of its own to every message
 	caps.MaximumPacketSize = MaxPacketBytes
+	caps.MaximumClientWritesPending = 64 // only what the server says of itself, below $SYS
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true
 	b := &Broker{opt: opt, server: mqtt.New(&mqtt.Options{
 		Capabilities:            caps,
@@ -109,21 +125,31 @@ func New(opt Options) *Broker {
 		SysTopicResendInterval:  10,
 		ClientNetReadBufferSize: 4 << 10,
 	})}
+	opt.Sessions.setDefaults()
+	opt.MinFreeBytes = cmp.Or(opt.MinFreeBytes, DefaultMinFreeBytes)
+	b.opt = opt
 	stats := &counters{acknowledged: opt.Acknowledged}
 	b.hook = &hook{
 		opt: opt, server: b.server, stats: stats, stop: make(chan struct{}),
 		logins:   logins{newPasswords(), newAttempts()},
-		sessions: newSessions(b.server, stats, sessionLimit{defaultSessionMessages, defaultSessionBytes}),
+		sessions: newSessions(b.server, stats, sessionLimit{opt.Sessions.MaxMessages, opt.Sessions.MaxBytes}, opt.Sessions.MaxExpiry),
 	}
 	b.hook.policy.Store(&policy{users: opt.Users, acl: opt.ACL})
 	return b
 }
 
-// Listen opens every listener and starts to serve devices.
+// Listen reads what a former process stored, opens every listener and starts
+// to serve devices.
 func (b *Broker) Listen() error {
 	if err := b.server.AddHook(b.hook, nil); err != nil {
 		return fmt.Errorf("broker hook: %w", err)
 	}
+	if err := b.restore(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	b.loops.Go(func() { b.hook.sessions.keep(ctx) })
 	for i, l := range b.opt.Listeners {
 		if err := b.listen(fmt.Sprintf("%s-%d", l.Type, i), l); err != nil {
 			return errors.Join(err, b.Close())
@@ -131,6 +157,23 @@ func (b *Broker) Listen() error {
 	}
 	if err := b.server.Serve(); err != nil {
 		return errors.Join(fmt.Errorf("broker: %w", err), b.Close())
+	}
+	return nil
+}
+
+// restore opens the store, if there is to be one.
+func (b *Broker) restore() error {
+	if b.opt.Dir == "" {
+		return nil
+	}
+	var left restored
+	st, err := openStore(b.opt, left.read)
+	if err != nil {
+		return err
+	}
+	b.hook.sessions.adopt(st, &left)
+	for _, s := range b.hook.sessions.all() { // users and rules may be others
+		b.hook.judgeAgain(s, b.hook.policy.Load())
 	}
 	return nil
 }
@@ -166,9 +209,9 @@ func (b *Broker) Publish(topic string, payload []byte, qos byte, retain bool) er
 	if b.closed.Load() {
 		return fmt.Errorf("publish on %s: %w", topic, net.ErrClosed)
 	}
-	b.hook.spread(packets.Packet{
+	b.hook.storeUnasked(b.hook.spread(packets.Packet{
 		ProtocolVersion: 5, FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos, Retain: retain}, TopicName: topic, Payload: payload,
-	}, "")
+	}, ""))
 	return nil
 }
 
@@ -180,7 +223,15 @@ func (b *Broker) Close() error {
 	close(b.hook.stop)
 	b.hook.shutDoors()
 	b.hook.sessions.hurry()
-	if err := b.server.Close(); err != nil {
+	err := b.server.Close()
+	if b.cancel != nil {
+		b.cancel()
+		b.loops.Wait()
+	}
+	if st := b.hook.sessions.store; st != nil {
+		err = errors.Join(err, st.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("close broker: %w", err)
 	}
 	return nil
@@ -203,6 +254,7 @@ type Stats struct {
 	Dropped          int64 // messages that a subscriber missed by not reading
 	Expired          int64 // messages that waited for a subscriber for too long
 	Panics           int64 // connections that ended in a panic of the server
+	Sessions         SessionsStats
 
 	Listeners    []ListenerStats
 	LoginsFailed int64
@@ -216,6 +268,7 @@ type Stats struct {
 // Stats returns a snapshot.
 func (b *Broker) Stats() Stats {
 	info, c := b.server.Info.Clone(), b.hook.stats
+	sessions := b.hook.sessions.snapshot()
 	s := Stats{
 		Addresses:        b.Addresses(),
 		Clients:          info.ClientsConnected,
@@ -224,14 +277,15 @@ func (b *Broker) Stats() Stats {
 		BytesReceived:    info.BytesReceived,
 		BytesSent:        info.BytesSent,
 		Subscriptions:    info.Subscriptions,
-		Retained:         info.Retained,
+		Retained:         sessions.retained,
 		HeldAcks:         c.held.Load(),
 		Refused:          c.refused.Load(),
 		LostQoS0:         c.lost.Load(),
 		Denied:           c.denied.Load(),
-		Dropped:          c.dropped.Load() + info.InflightDropped,
+		Dropped:          c.dropped.Load() + c.trimmed.Load() + info.InflightDropped,
 		Expired:          c.expired.Load(),
 		Panics:           c.panics.Load(),
+		Sessions:         sessions.SessionsStats,
 		LoginsFailed:     c.loginsFailed.Load(),
 		LoginsSlowed:     c.loginsSlowed.Load(),
 		LoginsBusy:       c.loginsBusy.Load(),

@@ -239,7 +239,22 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// startBroker starts a broker that keeps its state on disk.
 func startBroker(t testing.TB, opt Options) *Broker {
+	t.Helper()
+	if opt.Dir == "" {
+		opt.Dir = t.TempDir()
+	}
+	return start(t, opt)
+}
+
+// startInMemory starts one that keeps nothing.
+func startInMemory(t testing.TB, opt Options) *Broker {
+	t.Helper()
+	return start(t, opt)
+}
+
+func start(t testing.TB, opt Options) *Broker {
 	t.Helper()
 	if opt.Listeners == nil {
 		opt.Listeners = []Listener{{Type: TypeTCP, Address: "127.0.0.1:0"}}

@@ -7,14 +7,10 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// spread retains a message and hands it to local subscribers.
-func (h *hook) spread(pk packets.Packet, origin string) {
-	now := time.Now()
-	pk.Created = now.Unix()
-	if pk.FixedHeader.Retain {
-		h.server.Topics.RetainMessage(pk.Copy(false))
-	}
-	h.sessions.publish(outgoingOf(pk, now), origin)
+// spread retains a message and hands it to local subscribers. What it returns
+// tells when that outlives the process; nil means that nothing has to.
+func (h *hook) spread(pk packets.Packet, origin string) Store {
+	return h.sessions.publish(outgoingOf(pk, time.Now()), origin)
 }
 
 // sink asks the sink about a message; nil means that it stays local.
@@ -30,8 +26,15 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	h.reloading.RLock()
 	defer h.reloading.RUnlock()
 	if g, ok := cl.Net.Conn.(*gate); ok {
-		g.session = h.sessions.open(cl, pk.Connect.Clean, g.who)
+		g.session = h.sessions.open(g, cl, pk.Connect.Clean)
 		g.session.rights.Store(h.policy.Load().acl.Of(g.who.user, cl.ID))
+		p := &cl.Properties.Props
+		if cl.Properties.ProtocolVersion >= 5 {
+			granted := h.sessions.expiryOf(cl)
+			g.shortened = granted < p.SessionExpiryInterval
+			p.SessionExpiryInterval = granted
+		}
+		p.SessionExpiryIntervalFlag = false // the server's own expiry goes by the system's clock
 	}
 }
 
@@ -50,6 +53,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	for _, sub := range cl.State.Subscriptions.GetAll() { // the server may have kept those of a session that we did not
 		h.sessions.subscribe(g.session, sub)
 	}
+	h.inherited(cl, g.session)
 	g.session.attach(g)
 }
 
@@ -58,10 +62,11 @@ func (h *hook) endConnection(cl *mqtt.Client, g *gate) {
 	if g.session == nil {
 		return
 	}
-	if p := cl.Properties; p.ProtocolVersion >= 5 { // DISCONNECT may have changed it
-		g.session.expires(p.Props.SessionExpiryInterval > 0)
+	if cl.Properties.ProtocolVersion >= 5 { // DISCONNECT may have changed it
+		g.session.expires(g, h.sessions.expiryOf(cl))
 	}
 	g.session.detach(g)
+	h.sessions.note(g.session)
 	if g.will != nil && !g.leaving {
 		h.sendWill(cl, g)
 	}
@@ -88,8 +93,15 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Puback, packets.Pubrec, packets.Pubcomp:
 		g.session.acknowledged(pk.FixedHeader.Type, pk.PacketID, pk.ReasonCode)
 		return packets.Packet{ProtocolVersion: pk.ProtocolVersion, FixedHeader: packets.FixedHeader{Type: packets.Puback}}, nil
+	case packets.Pubrel:
+		h.pubrel(g, pk.PacketID)
 	case packets.Disconnect:
 		g.leaving = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
+		p := &cl.Properties.Props
+		if pk.Properties.SessionExpiryIntervalFlag && (p.SessionExpiryInterval > 0 || pk.Properties.SessionExpiryInterval == 0) {
+			p.SessionExpiryInterval = pk.Properties.SessionExpiryInterval
+			pk.Properties.SessionExpiryIntervalFlag = false // as in OnSessionEstablish
+		}
 	}
 	return pk, nil
 }
@@ -104,6 +116,10 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		pk.ReasonCode, pk.Properties.ReasonString = packets.CodeSuccess.Code, ""
 	case pk.FixedHeader.Type == packets.Connack && cl.Properties.ProtocolVersion < 5 && pk.ReasonCode >= packets.ErrUnspecifiedError.Code:
 		pk.ReasonCode = packets.Err3ClientIdentifierNotValid.Code
+	case pk.FixedHeader.Type == packets.Connack && pk.ReasonCode == 0:
+		if g, ok := cl.Net.Conn.(*gate); ok && g.shortened {
+			pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = cl.Properties.Props.SessionExpiryInterval, true
+		}
 	}
 	return pk
 }
@@ -129,13 +145,14 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnSubscribed notes what was granted, before the SUBACK, and forgets what was
-// refused.
+// OnSubscribed stores and notes what was granted, before the SUBACK, and forgets
+// what was refused.
 func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, reasons []byte) {
 	g, ok := cl.Net.Conn.(*gate)
 	if !ok {
 		return
 	}
+	h.storeSubscriptions(cl, g.session, pk.Filters, reasons)
 	h.noteSubscriptions(cl, g, pk.Filters)
 	for i := range g.asked {
 		if i >= len(reasons) || reasons[i] >= packets.ErrUnspecifiedError.Code || mqtt.IsSharedFilter(g.asked[i].Filter) {
@@ -147,8 +164,13 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, reasons []byte) 
 // OnUnsubscribed notes it, before the UNSUBACK. The server also calls it for
 // a session that ends, and when it has refused to unsubscribe.
 func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
-	if g, ok := cl.Net.Conn.(*gate); ok && g.session != nil {
-		h.noteSubscriptions(cl, g, pk.Filters)
+	g, ok := cl.Net.Conn.(*gate)
+	if !ok || g.session == nil {
+		return
+	}
+	h.noteSubscriptions(cl, g, pk.Filters)
+	if pk.PacketID != 0 { // else the session ends
+		h.storeUnsubscribed(cl, g.session, pk.Filters)
 	}
 }
 
@@ -171,10 +193,11 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) 
 	if !ok || err != nil || pk.FixedHeader.Type != packets.Subscribe {
 		return
 	}
-	now := time.Now()
+	until := time.Now().Add(h.opt.RefusalWait)
+	wait := func() bool { return time.Now().Before(until) && !h.pause(retryEvery) }
 	for _, sub := range g.asked {
 		if sub.Filter != "" {
-			h.sessions.retained(g.session, sub, now)
+			h.sessions.retained(g.session, sub, wait)
 		}
 	}
 	g.asked = nil

@@ -47,6 +47,7 @@ type gate struct {
 	empty   func(*gate)   // called when nothing waits for the socket any more
 	changed chan struct{} // for those who watch held and storing shrink; nil if there are none
 	closed  bool
+	comps   map[uint16][]byte // PUBCOMPs that wait for the disk, once the server wrote them
 
 	// current is the publish that the server is fanning out, if it is being
 	// stored, refused says that the sink did not take it, and known that the
@@ -59,6 +60,8 @@ type gate struct {
 	version byte                   // of MQTT
 	asked   []packets.Subscription // that the server is answering
 	leaving bool                   // DISCONNECT came, and with it the will went
+
+	shortened bool // the session ends earlier than the device asked
 }
 
 // ack is the acknowledgement of one publish.
@@ -249,6 +252,9 @@ func (g *gate) drained(f func(*gate)) {
 // its place; mu is held.
 func (g *gate) hold(packet []byte) bool {
 	kind := packet[0] >> 4
+	if kind == packets.Pubcomp && len(g.comps) > 0 {
+		return g.holdComp(packet)
+	}
 	if len(g.held) == 0 || (kind != packets.Puback && kind != packets.Pubrec) {
 		return false
 	}
@@ -290,6 +296,49 @@ func giveBack(b []byte) {
 		b = b[:0]
 		buffers.Put(&b)
 	}
+}
+
+// suspend keeps the PUBCOMP of a publish back until proceed.
+func (g *gate) suspend(id uint16) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.comps == nil {
+		g.comps = map[uint16][]byte{}
+	}
+	g.comps[id] = nil
+}
+
+// holdComp keeps a PUBCOMP if it has to wait; mu is held.
+func (g *gate) holdComp(packet []byte) bool {
+	_, width := binary.Uvarint(packet[1:])
+	if width <= 0 || len(packet) < 1+width+2 {
+		return false
+	}
+	id := binary.BigEndian.Uint16(packet[1+width:])
+	if _, waits := g.comps[id]; !waits {
+		return false
+	}
+	g.comps[id] = append([]byte(nil), packet...)
+	return true
+}
+
+// proceed lets the PUBCOMP go, or the one that the server is still to write.
+func (g *gate) proceed(id uint16) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	packet := g.comps[id]
+	delete(g.comps, id)
+	if packet != nil && !g.closed {
+		g.out = append(g.line(), packet...)
+		g.kick()
+	}
+}
+
+// gone reports whether the connection has ended.
+func (g *gate) gone() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
 }
 
 // kick starts the writer if there is something to write; mu is held.

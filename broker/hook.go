@@ -50,6 +50,9 @@ type counters struct {
 	revoked      atomic.Int64 // connections, sessions and subscriptions that a reload ended
 	withheld     atomic.Int64 // messages that a subscriber was owed and may not read any more
 
+	trimmed         atomic.Int64 // the oldest messages of sessions, beyond a bound
+	sessionsExpired atomic.Int64 // that no device came back to
+
 	acknowledged func(time.Duration) // see Options; may be nil
 }
 
@@ -132,8 +135,11 @@ func messageOf(cl *mqtt.Client, pk packets.Packet) Message {
 }
 
 // storeUnasked stores a message whose loss nobody could be told; it is
-// counted.
+// counted. A nil store has nothing to do.
 func (h *hook) storeUnasked(store Store) {
+	if store == nil {
+		return
+	}
 	lost := func(err error) {
 		if err != nil {
 			h.stats.lost.Add(1)
@@ -154,14 +160,15 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if err := h.judge(cl, g, pk); err != nil {
 		return pk, err
 	}
-	h.spread(pk, cl.ID)
+	local := h.spread(pk, cl.ID)
 	pk.Ignore = true // the server has nothing left to do but to acknowledge
-	store := h.sink(messageOf(cl, pk))
+	store := join(h.sink(messageOf(cl, pk)), local)
 	if pk.FixedHeader.Qos == 0 {
-		if store != nil {
-			h.storeUnasked(store)
-		}
+		h.storeUnasked(store)
 		return pk, nil
+	}
+	if pk.FixedHeader.Qos == 2 && g.session.stored != nil {
+		store = g.session.once(pk.PacketID, store)
 	}
 	a := g.expect(pk.PacketID, store == nil)
 	if a == nil { // the connection is gone, and with it the way to acknowledge

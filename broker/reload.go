@@ -78,6 +78,7 @@ func (h *hook) unsubscribe(cl *mqtt.Client, filter string) {
 	cl.State.Subscriptions.Delete(filter)
 	if s := h.sessions.get(cl.ID); s != nil {
 		h.sessions.index.unsubscribe(s, filter)
+		s.unstore(filter)
 	}
 }
 

@@ -50,13 +50,14 @@ type session struct {
 	lastID  uint16
 	order   uint64
 	will    *delayedWill // of a device that is away, or nil
-}
 
-// Defaults of sessionLimit.
-const (
-	defaultSessionMessages = 100_000
-	defaultSessionBytes    = 64 << 20
-)
+	expiry  uint32    // seconds that it outlives the connection; see never
+	away    time.Time // since the device has been
+	fresh   bool      // no connection had it
+	opening *gate     // of a connection that attach is still to follow
+	dropped int64     // messages
+	stored  *ledger   // nil: it lives in memory alone
+}
 
 // sessionLimit bounds what one session is owed.
 type sessionLimit struct {
@@ -81,13 +82,31 @@ type delivery struct {
 	id       uint16 // 0 until it is sent
 	order    uint64 // of the first sending
 	received bool   // PUBREC came; PUBREL is owed
+	released bool   // PUBREL was sent
+
+	seq     uint64      // in its session, if that is stored
+	number  uint64      // of its shared message, or 0
+	durable atomic.Bool // it is in the store
+	bare    bool        // the store did not take it
+	over    bool        // it was acknowledged or dropped
+	op      *op         // that will store it; the store's mutex guards it
+	counted int64       // bytes, once message is gone
+}
+
+// size is what a delivery counts for.
+func (d *delivery) size() int64 {
+	if d.message == nil {
+		return d.counted
+	}
+	return d.message.size()
 }
 
 // open prepares the session for a connection, which attach follows.
-func (s *session) open(version byte, p packets.Properties, keep bool) {
+func (s *session) open(g *gate, version byte, p packets.Properties, expiry uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.version, s.largest, s.keep = version, p.MaximumPacketSize, keep
+	s.opening, s.away = g, time.Now()
+	s.version, s.largest, s.keep, s.expiry = version, p.MaximumPacketSize, expiry > 0, expiry
 	s.aliases = newAliases(p.TopicAliasMaximum)
 	if s.will != nil {
 		s.will.timer.Stop() // the device is back
@@ -107,6 +126,11 @@ func (s *session) open(version byte, p packets.Properties, keep bool) {
 func (s *session) attach(g *gate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.opening = nil
+	if s.stored != nil {
+		s.resume(g)
+		return
+	}
 	s.unsend() // also of a connection whose end has not come to us yet
 	s.gate = g
 	g.drained(s.pumpFrom)
@@ -120,26 +144,59 @@ func (s *session) detach(g *gate) {
 	if s.gate != g {
 		return
 	}
-	s.gate = nil
-	if !s.keep {
+	s.gate, s.away = nil, time.Now()
+	switch {
+	case !s.keep:
 		s.clear()
-		return
+	case s.stored != nil:
+		s.rest()
+	default:
+		s.unsend()
 	}
-	s.unsend()
 }
 
-// expires says whether the session outlives its connection.
-func (s *session) expires(keep bool) {
+// expires says how long the session outlives a connection that ends, unless
+// there is a new one.
+func (s *session) expires(g *gate, expiry uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keep = keep
+	if s.gate == g && s.opening == nil {
+		s.keep, s.expiry = expiry > 0, expiry
+	}
+}
+
+// begun reports, once, that the session is new.
+func (s *session) begun() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh := s.fresh
+	s.fresh = false
+	return fresh
+}
+
+// keeps reports whether the session may outlive its connection.
+func (s *session) keeps() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keep
 }
 
 // survives reports whether the session outlives its connection.
 func (s *session) survives() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.keep || s.gate != nil
+	return s.keep || s.present()
+}
+
+// present reports whether the device is connected, or about to be; mu is
+// held.
+func (s *session) present() bool { return s.gate != nil || (s.opening != nil && !s.opening.gone()) }
+
+// expired reports whether the device has been away for too long.
+func (s *session) expired() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.present() && (!s.keep || (s.expiry != never && time.Since(s.away) >= time.Duration(s.expiry)*time.Second))
 }
 
 // later publishes a will after a delay, unless the device is back before.
@@ -177,16 +234,24 @@ func (s *session) unsend() {
 	s.waiting, s.sent = again, 0
 }
 
-// end forgets what the session is owed.
-func (s *session) end() {
+// end forgets what the session is owed. It reports whether it had not ended
+// before.
+func (s *session) end() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
 	s.ended = true
 	s.clear()
+	return true
 }
 
 // clear drops everything; mu is held.
 func (s *session) clear() {
+	if l := s.stored; l != nil {
+		l.add(-l.count, -s.bytes)
+	}
 	s.waiting, s.ids, s.sent, s.bytes = nil, map[uint16]*delivery{}, 0, 0
 }
 
@@ -198,7 +263,7 @@ func (s *session) deliver(d *delivery, now time.Time) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || (s.gate == nil && (!s.keep || d.qos == 0)) {
+	if s.ended || (s.gate == nil && (!s.keep || d.qos == 0)) || (s.stored != nil && d.qos > 0) {
 		return
 	}
 	if err := s.share(d, now); err != nil {
@@ -242,7 +307,8 @@ func (s *session) bound() {
 		}
 		s.bytes -= s.waiting[i].message.size()
 		s.waiting = slices.Delete(s.waiting, i, i+1)
-		s.stats.dropped.Add(1)
+		s.dropped++
+		s.stats.trimmed.Add(1)
 	}
 }
 
@@ -258,23 +324,28 @@ func (s *session) pumpFrom(g *gate) {
 // pump sends as far as the device's window and its socket have room; mu is
 // held.
 func (s *session) pump() {
-	for s.gate != nil && len(s.waiting) > 0 && s.sent < s.window && s.gate.unread() < pumpBytes {
+	for s.gate != nil && len(s.waiting) > 0 && s.sent < s.window && s.gate.unread() < pumpBytes && !s.blocked(s.waiting[0]) {
 		d := s.waiting[0]
 		s.waiting[0] = nil
 		s.waiting = s.waiting[1:]
+		if s.stored != nil {
+			s.stored.ahead -= d.size()
+		}
 		switch {
 		case d.received:
 			s.gate.send(releasePacket(d.id))
+			d.released = true
 			s.sent++
 		case !s.rights.Load().Read(d.message.topic):
 			s.withhold(d)
 		case d.id == 0 && d.message.expired(time.Now()):
-			s.bytes -= d.message.size()
+			s.forget(d)
 			s.stats.expired.Add(1)
 		default:
 			s.send(d)
 		}
 	}
+	s.refill()
 }
 
 // send sends a message of QoS 1 or 2; mu is held.
@@ -288,7 +359,7 @@ func (s *session) send(d *delivery) {
 	again := d.id != 0
 	if !again {
 		s.order++
-		d.id, d.order = s.nextID(), s.order
+		d.id, d.order = s.nextID(d), s.order
 		s.ids[d.id] = d
 	}
 	s.gate.publish(f, d.id, again)
@@ -315,7 +386,11 @@ func (s *session) encode(d *delivery) (*frame, alias) {
 
 // nextID is a packet id that is not in use; maxInflight is far below their
 // number.
-func (s *session) nextID() uint16 {
+func (s *session) nextID(d *delivery) uint16 {
+	if s.stored != nil {
+		s.stored.sent = d.seq
+		return idOf(d.seq)
+	}
 	for {
 		s.lastID++
 		if _, used := s.ids[s.lastID]; !used && s.lastID != 0 {
@@ -326,8 +401,13 @@ func (s *session) nextID() uint16 {
 
 // forget ends a delivery; mu is held.
 func (s *session) forget(d *delivery) {
-	delete(s.ids, d.id)
-	s.bytes -= d.message.size()
+	if d.id != 0 {
+		delete(s.ids, d.id)
+	}
+	s.bytes -= d.size()
+	if s.stored != nil {
+		s.stored.forget(d)
+	}
 }
 
 // acknowledged takes a PUBACK, PUBREC or PUBCOMP of the device.
@@ -345,13 +425,26 @@ func (s *session) acknowledged(kind byte, id uint16, reason byte) {
 	case !ok || (kind == packets.Puback) != (d.qos == 1):
 		return
 	case kind == packets.Pubrec && reason < packets.ErrUnspecifiedError.Code:
-		d.received = true
-		s.gate.send(releasePacket(id))
+		s.received(d)
+		return
+	case d.received && !d.released: // PUBCOMP before PUBREL
 		return
 	}
 	s.forget(d)
 	s.sent--
 	s.pump()
+}
+
+// received takes PUBREC and answers PUBREL, once it is known that the
+// message will not be sent again; mu is held.
+func (s *session) received(d *delivery) {
+	switch {
+	case s.stored == nil || d.released:
+		d.received, d.released = true, true
+		s.gate.send(releasePacket(d.id))
+	case !d.received:
+		s.noteReceived(d)
+	}
 }
 
 // releasePacket is a PUBREL.
@@ -371,5 +464,8 @@ func (s *session) unknownRelease(id uint16) []byte {
 func (s *session) owed() (messages int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stored != nil {
+		return s.stored.count, s.bytes
+	}
 	return len(s.waiting) + s.sent, s.bytes
 }

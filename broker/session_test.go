@@ -147,7 +147,12 @@ func TestMoreThanTheWindowArrivesInOrder(t *testing.T) {
 }
 
 func TestOfflineSessionKeepsOrderAndQoS(t *testing.T) {
-	b := startBroker(t, Options{})
+	for _, start := range []func(testing.TB, Options) *Broker{startBroker, startInMemory} {
+		offlineSessionKeepsOrderAndQoS(t, start(t, Options{}))
+	}
+}
+
+func offlineSessionKeepsOrderAndQoS(t *testing.T, b *Broker) {
 	d := connect(t, b, "sub", 4, false)
 	d.subscribeTo(packets.Subscription{Filter: "in", Qos: 2})
 	d.conn.Close()
@@ -168,7 +173,12 @@ func TestOfflineSessionKeepsOrderAndQoS(t *testing.T) {
 
 // TestQoS2IsDeliveredOnceOverConnections stops after each step of the flow.
 func TestQoS2IsDeliveredOnceOverConnections(t *testing.T) {
-	b := startBroker(t, Options{})
+	for _, start := range []func(testing.TB, Options) *Broker{startBroker, startInMemory} {
+		qos2IsDeliveredOnceOverConnections(t, start(t, Options{}))
+	}
+}
+
+func qos2IsDeliveredOnceOverConnections(t *testing.T, b *Broker) {
 	d := connect(t, b, "sub", 4, false)
 	d.subscribeTo(packets.Subscription{Filter: "in", Qos: 2})
 	if err := b.Publish("in", []byte("x"), 2, false); err != nil {
@@ -316,12 +326,12 @@ func TestMessageExpiryIsCountedDown(t *testing.T) {
 
 func TestSessionIsBounded(t *testing.T) {
 	s := &session{limit: sessionLimit{messages: 10, bytes: 1 << 20}, stats: &counters{}, ids: map[uint16]*delivery{}}
-	s.open(4, packets.Properties{}, true)
+	s.open(nil, 4, packets.Properties{}, never)
 	for i := range 25 {
 		s.deliver(&delivery{message: &outgoing{topic: "t", payload: fmt.Appendf(nil, "m%d", i), qos: 1}, qos: 1}, time.Now())
 	}
-	if n, size := s.owed(); n != 10 || size != 10*s.waiting[0].message.size() || string(s.waiting[0].message.payload) != "m15" || s.stats.dropped.Load() != 15 {
-		t.Errorf("got %d messages of %d bytes from %q, %d dropped, expected the newest ten", n, size, s.waiting[0].message.payload, s.stats.dropped.Load())
+	if n, size := s.owed(); n != 10 || size != 10*s.waiting[0].message.size() || string(s.waiting[0].message.payload) != "m15" || s.stats.trimmed.Load() != 15 {
+		t.Errorf("got %d messages of %d bytes from %q, %d dropped, expected the newest ten", n, size, s.waiting[0].message.payload, s.stats.trimmed.Load())
 	}
 	s.limit.bytes = 3 * s.waiting[0].message.size()
 	s.deliver(&delivery{message: &outgoing{topic: "t", payload: []byte("m99"), qos: 1}, qos: 1}, time.Now())

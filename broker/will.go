@@ -44,8 +44,6 @@ func (h *hook) publishWill(cl *mqtt.Client, will packets.Packet) {
 		return // the right was lost since CONNECT
 	}
 	atomic.AddInt64(&h.server.Info.MessagesReceived, 1)
-	h.spread(will, cl.ID)
-	if store := h.sink(messageOf(cl, will)); store != nil {
-		h.storeUnasked(store)
-	}
+	local := h.spread(will, cl.ID)
+	h.storeUnasked(join(h.sink(messageOf(cl, will)), local))
 }

@@ -45,6 +45,7 @@ func line() Snapshot {
 		Broker: Broker{Listeners: []Listener{{"tcp", "127.0.0.1:1883", 14}}, Clients: 14, Subscriptions: 23, Retained: 31,
 			MessagesReceived: 5120448, MessagesSent: 6200417, MessagesDropped: 12, BytesReceived: 1310834688,
 			BytesSent: 1587306752, HeldAcks: 7, Refused: 1, Invalid: 2, LoginsFailed: 5, LoginsSlowed: 40, LoginsBusy: 1,
+			Sessions: 9, Owed: 1240, OwedBytes: 634880, SessionsDropped: 3, SessionsExpired: 2,
 			Puback: Histogram{Count: 5119827, SumS: 18943.4, Buckets: []Bucket{{0.001, 120}, {0.005, 4730018}, {0.05, 5119800}}}},
 		Queue: Queue{Records: 3120, Bytes: 21 << 20, MaxBytes: 1 << 30, OldestAt: noon.Add(-12 * time.Second),
 			FsyncP50MS: 3.4, FsyncP99MS: 11.8, Commits: 403112, Quarantined: 1,

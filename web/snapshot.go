@@ -128,6 +128,12 @@ type Broker struct {
 	LoginsBusy       uint64     `json:"logins_busy"`   // not tried, as too many waited
 	// Puback is how long devices waited for the acknowledgement of a publish that was stored.
 	Puback Histogram `json:"puback"`
+	// Sessions are those that outlive their connection, and what they are owed.
+	Sessions        int    `json:"sessions"`
+	Owed            uint64 `json:"owed"` // messages
+	OwedBytes       uint64 `json:"owed_bytes"`
+	SessionsDropped uint64 `json:"sessions_dropped"` // messages beyond a bound; MessagesDropped includes them
+	SessionsExpired uint64 `json:"sessions_expired"`
 }
 
 // Listener is one address of the broker.

@@ -147,6 +147,9 @@ func brokerStage(b Broker) stage {
 	if b.HeldAcks > 0 {
 		st.note("%s waiting for the disk", many(b.HeldAcks, "acknowledgement", "acknowledgements"))
 	}
+	if b.Owed > 0 {
+		st.note("%s for %s", many(b.Owed, "message waits", "messages wait"), many(b.Sessions, "device that comes back", "devices that come back"))
+	}
 	if b.MessagesDropped > 0 {
 		st.note("%s dropped for slow subscribers", count(b.MessagesDropped))
 	}

@@ -26,6 +26,7 @@ var benches = []struct {
 	{"drain", "uplink", benchDrain},
 	{"memory", "uplink", benchMemory},
 	{"broker", "broker", benchBroker},
+	{"sessions", "sessions", benchSessions},
 }
 
 // options of all benches.
@@ -43,14 +44,15 @@ type options struct {
 
 func main() {
 	var o options
-	only := flag.String("only", "", "run this bench alone: frame, uplink (with drain and memory), drain, memory or broker")
+	only := flag.String("only", "", "run this bench alone: frame, uplink (with drain and memory), drain, memory, broker or sessions")
 	child := flag.String("memory-child", "", "be the process that bench memory measures, with its queue in this directory")
+	broker := flag.String("sessions-child", "", "be the process that bench sessions measures, with its store in this directory")
 	flag.StringVar(&o.binary, "binary", "bin/outstation", "the appliance")
 	flag.StringVar(&o.dir, "dir", ".run", "directory for queues, on the disk to be measured")
 	flag.IntVar(&o.messages, "messages", 100_000, "messages of one uplink run")
 	flag.IntVar(&o.runs, "runs", 5, "runs of the appliance and of what it is compared with, of which the medians are printed")
 	flag.IntVar(&o.drain, "drain", 200_000, "records that bench drain queues")
-	flag.IntVar(&o.memory, "memory", 1_000_000, "records that bench memory queues")
+	flag.IntVar(&o.memory, "memory", 1_000_000, "records that bench memory, and messages that bench sessions queues")
 	flag.IntVar(&o.local, "local", 500_000, "arrivals of one broker run")
 	flag.IntVar(&o.memoryLimit, "memory-limit", memoryLimitMiB, "Go's memory limit in bench memory, MiB")
 	flag.IntVar(&o.gcPercent, "gc-percent", gcPercent, "Go's GC percentage in bench memory")
@@ -59,9 +61,12 @@ func main() {
 	defer stop()
 	emit := json.NewEncoder(os.Stdout).Encode
 	var err error
-	if *child != "" {
+	switch {
+	case *child != "":
 		err = memoryChild(ctx, *child, o, emit)
-	} else {
+	case *broker != "":
+		err = sessionsChild(*broker, emit)
+	default:
 		err = run(ctx, *only, o, emit)
 	}
 	if err != nil {

@@ -1,0 +1,65 @@
+package broker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+func TestRetainedMessagesSurviveAKill(t *testing.T) {
+	b := startBroker(t, Options{})
+	pub := connect(t, b, "pub", 5, true)
+	retain := func(topic, payload string, expiry uint32) {
+		t.Helper()
+		pub.send(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1, Retain: true}, TopicName: topic, PacketID: 9, Payload: []byte(payload),
+			Properties: packets.Properties{ContentType: "text", User: []packets.UserProperty{{Key: "k", Val: "v"}}, MessageExpiryInterval: expiry},
+		})
+		pub.expectAcks(packets.Puback, 9)
+	}
+	retain("r/kept", "old", 0)
+	retain("r/kept", "new", 500)
+	retain("r/gone", "x", 0)
+	retain("r/gone", "", 0)
+	retain("r/short", "x", 1)
+	if b.Stats().Retained != 2 {
+		t.Errorf("got %d retained messages, expected 2", b.Stats().Retained)
+	}
+	b = afterKill(t, b, Options{})
+	if b.Stats().Retained != 2 {
+		t.Errorf("got %d retained messages after the kill, expected 2", b.Stats().Retained)
+	}
+	eventually(t, "the end of the short one", func() bool { return b.Stats().Retained == 1 })
+	eventually(t, "its end in the store", func() bool { return keys(t, b, prefixRetained) == 1 && keys(t, b, prefixMessage) == 1 })
+	sub := connect(t, b, "sub", 5, true)
+	sub.subscribeTo(packets.Subscription{Filter: "r/#", Qos: 1})
+	pk := sub.expect(packets.Publish)
+	left := pk.Properties.MessageExpiryInterval
+	if string(pk.Payload) != "new" || !pk.FixedHeader.Retain || pk.Properties.ContentType != "text" || len(pk.Properties.User) != 1 || left > 499 || left < 400 {
+		t.Errorf("got %q, retain %v, %d s left, properties %+v", pk.Payload, pk.FixedHeader.Retain, left, pk.Properties)
+	}
+	sub.puback(pk.PacketID)
+	sub.expectSilence()
+}
+
+func TestRetainedMessagesAreBounded(t *testing.T) {
+	b := startBroker(t, Options{RefusalWait: 50 * time.Millisecond})
+	b.hook.sessions.retain.limit = sessionLimit{2, 2000}
+	pub := connect(t, b, "pub", 5, true)
+	for i, c := range []struct {
+		topic string
+		size  int
+		ok    bool
+	}{{"a", 10, true}, {"b", 10, true}, {"c", 10, false}, {"a", 20, true}, {"a", 2000, false}, {"b", 0, true}, {"c", 10, true}} {
+		pub.send(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1, Retain: true}, TopicName: c.topic, PacketID: 9, Payload: make([]byte, c.size),
+		})
+		if pk := pub.expect(packets.Puback); (pk.ReasonCode < 0x80) != c.ok {
+			t.Errorf("%d: %s with %d bytes: got reason %#x", i, c.topic, c.size, pk.ReasonCode)
+		}
+	}
+	if s := b.Stats(); s.Retained != 2 || s.Sessions.RetainedRefused != 2 {
+		t.Errorf("got %d retained and %d refused, expected 2 and 2", s.Retained, s.Sessions.RetainedRefused)
+	}
+}
