@@ -1,0 +1,45 @@
+package broker
+
+import (
+	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// TestRulesHoldForSessionsOfAFormerProcess restarts with other users and
+// rules.
+func TestRulesHoldForSessionsOfAFormerProcess(t *testing.T) {
+	keep := packets.Properties{SessionExpiryInterval: 1000, SessionExpiryIntervalFlag: true}
+	open := func(b *Broker, id, user string) (*device, packets.Packet) {
+		p := as(id, user, "pw")
+		p.Clean = false
+		return connectWith(t, b, 5, p, keep)
+	}
+	b := startBroker(t, Options{Users: usersOf(t, "u:pw", "gone:pw", "pub:pw"), ACL: aclOf(t, "pattern readwrite #\n")})
+	for _, user := range []string{"u", "gone"} {
+		d, _ := open(b, "of-"+user, user)
+		d.subscribeTo(packets.Subscription{Filter: "a", Qos: 1}, packets.Subscription{Filter: "b", Qos: 1})
+		d.leave(b, "of-"+user)
+	}
+	pub := logIn(t, b, 5, "pub", "pub", "pw")
+	pub.say("a", "old a")
+	pub.say("b", "old b")
+
+	b = afterKill(t, b, Options{Users: usersOf(t, "u:pw", "other:pw", "pub:pw"), ACL: aclOf(t, "user u\ntopic read b\nuser pub\ntopic write #\n")})
+	if b.hook.sessions.get("of-gone") != nil {
+		t.Error("the session of a user who is gone is still there")
+	}
+	if _, ack := open(b, "of-u", "other"); ack.ReasonCode == 0 {
+		t.Error("another user has the session")
+	}
+	pub = logIn(t, b, 5, "pub", "pub", "pw")
+	pub.say("a", "new a")
+	pub.say("b", "new b")
+	d, ack := open(b, "of-u", "u")
+	if !ack.SessionPresent {
+		t.Error("the session is gone")
+	}
+	d.expectPayloads("old b", "new b")
+	d.expectSilence()
+	eventually(t, "one subscription in the store", func() bool { return keys(t, b, prefixSubscription) == 1 })
+}
