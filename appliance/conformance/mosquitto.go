@@ -21,7 +21,7 @@ func serveMosquitto(program string) (port string, stop func(), err error) {
 	}
 	acl, conf := filepath.Join(dir, "acl"), filepath.Join(dir, "conf")
 	text := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nacl_file %s\nmax_keepalive 60\nuser root\nlog_type none\n", port, acl)
-	for file, content := range map[string]string{acl: "topic readwrite #\ntopic deny test/nosubscribe\n", conf: text} {
+	for file, content := range map[string]string{acl: rules, conf: text} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			return "", nil, err
 		}
