@@ -120,7 +120,6 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		pk.ReasonCode = packets.Err3ClientIdentifierNotValid.Code
 	case pk.FixedHeader.Type == packets.Connack && cl.Properties.ProtocolVersion >= 5 && pk.ReasonCode < packets.ErrUnspecifiedError.Code:
 		h.opt.Limits.announce(&pk.Properties)
-	case pk.FixedHeader.Type == packets.Connack && pk.ReasonCode == 0:
 		if g, ok := cl.Net.Conn.(*gate); ok && g.shortened {
 			pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = cl.Properties.Props.SessionExpiryInterval, true
 		}
