@@ -101,6 +101,11 @@ powercut: build-novision ## kill an emulated machine CYCLES=20 times under load;
 	@go run -tags "$(TAGS)" ./appliance/torture -powercut -cycles $(or $(CYCLES),20) -seed $(or $(SEED),0) \
 		-binary bin/outstation-novision -unsynced-binary bin/outstation-unsynced
 
+.PHONY: conformance
+conformance: ## run the public MQTT suites against the broker (asks the network); SERVER=/usr/sbin/mosquitto for that one
+	@.ci/deps conformance >&2
+	@go run ./appliance/conformance -paho .deps/conformance/paho -testmqtt .deps/conformance/bin/testmqtt -mosquitto "$(SERVER)"
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (20s)
 	@TAGS="$(TAGS)" .ci/fuzz $(FUZZTIME)

@@ -71,6 +71,7 @@ func (c *checker) log(cfg LogConfig) {
 }
 
 func (c *checker) broker(cfg BrokerConfig) {
+	c.limits(cfg)
 	if len(cfg.Listeners) == 0 {
 		c.add("broker.listeners", "expected at least one, got none")
 	}

@@ -51,6 +51,8 @@ type BrokerConfig struct {
 	UsersFile      string           `yaml:"users_file"`
 	ACLFile        string           `yaml:"acl_file"`
 	AllowAnonymous bool             `yaml:"allow_anonymous"` // on this machine, although there are users
+	MaxKeepAlive   time.Duration    `yaml:"max_keep_alive"`  // 0: as the device wants it
+	Limits         LimitsConfig     `yaml:"limits"`
 	Sessions       SessionsConfig   `yaml:"sessions"`
 }
 
@@ -257,6 +259,7 @@ func defaultConfig() Config {
 		Log:     LogConfig{Level: "info", MaxBytes: defaultLogBytes, Keep: defaultLogKeep},
 		Broker: BrokerConfig{
 			Listeners: []ListenerConfig{{Type: broker.TypeTCP, Address: "127.0.0.1:1883"}},
+			Limits:    defaultLimits(),
 			Sessions: SessionsConfig{
 				MaxMessages: broker.DefaultSessionMessages, MaxBytes: broker.DefaultSessionBytes,
 				MaxTotalBytes: broker.DefaultTotalBytes, MaxExpiry: broker.DefaultSessionExpiry,

@@ -36,6 +36,7 @@ type commands struct {
 	Uplink  uplinkCommand  `cmd:"" help:"Steer the link to the centre."`
 	Ledger  ledgerCommand  `cmd:"" help:"Account for every record, by route."`
 	Queue   queueCommand   `cmd:"" help:"Look into the queue, move it, or mend it."`
+	Clients clientsCommand `cmd:"" help:"See which devices are connected, and keep one out."`
 	DLQ     dlqCommand     `cmd:"" name:"dlq" help:"Work with dead letters."`
 	User    userCommand    `cmd:"" help:"Work with the users of the local broker."`
 	Demo    demoCommand    `cmd:"" help:"Try the appliance without a centre."`

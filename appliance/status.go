@@ -111,6 +111,11 @@ func webBroker(a *app, f facts) web.Broker {
 		Sessions: b.Sessions.Sessions, Owed: uint64(max(0, b.Sessions.Owed)), OwedBytes: uint64(max(0, b.Sessions.OwedBytes)),
 		SessionsDropped: uint64(b.Sessions.Dropped), SessionsExpired: uint64(b.Sessions.Expired),
 	}
+	for name, n := range b.Limited {
+		out.Limited = append(out.Limited, web.Limited{Limit: name, Count: uint64(n)})
+	}
+	slices.SortFunc(out.Limited, func(x, y web.Limited) int { return cmp.Compare(x.Limit, y.Limit) })
+	out.Busiest = web.BusiestOf(webClients(a.broker.Clients()))
 	for _, l := range b.Listeners {
 		out.Listeners = append(out.Listeners, web.Listener{Type: l.Type, Address: l.Address, Connections: int(l.Open)})
 	}

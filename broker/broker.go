@@ -26,10 +26,9 @@ const (
 	refusalWait5 = time.Second
 	retryEvery   = 10 * time.Millisecond
 
-	// MaxPacketBytes is the largest packet that a device may send.
+	// MaxPacketBytes is the largest packet that a device may ever send: the
+	// queue takes what fits into it.
 	MaxPacketBytes = 1 << 20
-	// maxHeld bounds the acknowledgements that one device may have waiting.
-	maxHeld = 1024
 )
 
 // Message is a device's publish.
@@ -80,6 +79,8 @@ type Options struct {
 	// left for the device. It is called from any goroutine and must not block.
 	Acknowledged func(time.Duration)
 	Logger       *slog.Logger
+	Limits       Limits
+	Bans         []Ban // from the start
 
 	// Dir is where sessions, what they are owed and retained messages are
 	// kept; empty keeps them in memory. It is the broker's alone.
@@ -104,6 +105,8 @@ type Broker struct {
 	cancel context.CancelFunc
 
 	listening []*listening // in the order of Options; fixed after Listen
+
+	background sync.WaitGroup
 }
 
 // New makes a broker; it does no I/O.
@@ -114,9 +117,12 @@ func New(opt Options) *Broker {
 	if opt.Logger == nil {
 		opt.Logger = slog.Default()
 	}
+	opt.Limits = opt.Limits.withDefaults()
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumMessageExpiryInterval = 0 // else the server adds an expiry of its own to every message
-	caps.MaximumPacketSize = MaxPacketBytes
+	caps.MaximumPacketSize = uint32(opt.Limits.MaxPacketBytes)
+	caps.ReceiveMaximum = uint16(opt.Limits.MaxInflight)
+	caps.TopicAliasMaximum = maxAliases  // a device that knew more could make us remember gigabytes
 	caps.MaximumClientWritesPending = 64 // only what the server says of itself, below $SYS
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true
 	b := &Broker{opt: opt, server: mqtt.New(&mqtt.Options{
@@ -132,7 +138,8 @@ func New(opt Options) *Broker {
 	b.hook = &hook{
 		opt: opt, server: b.server, stats: stats, stop: make(chan struct{}),
 		logins:   logins{newPasswords(), newAttempts()},
-		sessions: newSessions(b.server, stats, sessionLimit{opt.Sessions.MaxMessages, opt.Sessions.MaxBytes}, opt.Sessions.MaxExpiry),
+		sessions: newSessions(b.server, stats, sessionLimit{opt.Sessions.MaxMessages, opt.Sessions.MaxBytes, opt.Limits.MaxInflight}, opt.Sessions.MaxExpiry),
+		presence: newPresence(), bans: newBans(opt.Bans), connects: newConnectRates(opt.Limits.ConnectsPerS),
 	}
 	b.hook.policy.Store(&policy{users: opt.Users, acl: opt.ACL})
 	return b
@@ -155,6 +162,7 @@ func (b *Broker) Listen() error {
 			return errors.Join(err, b.Close())
 		}
 	}
+	b.background.Go(func() { b.hook.presence.watch(b.hook.stop) })
 	if err := b.server.Serve(); err != nil {
 		return errors.Join(fmt.Errorf("broker: %w", err), b.Close())
 	}
@@ -222,6 +230,7 @@ func (b *Broker) Close() error {
 	}
 	close(b.hook.stop)
 	b.hook.shutDoors()
+	b.background.Wait()
 	b.hook.sessions.hurry()
 	err := b.server.Close()
 	if b.cancel != nil {
@@ -255,6 +264,8 @@ type Stats struct {
 	Expired          int64 // messages that waited for a subscriber for too long
 	Panics           int64 // connections that ended in a panic of the server
 	Sessions         SessionsStats
+	// Limited counts how often devices went beyond a limit, by its name.
+	Limited map[string]int64
 
 	Listeners    []ListenerStats
 	LoginsFailed int64
@@ -273,9 +284,9 @@ func (b *Broker) Stats() Stats {
 		Addresses:        b.Addresses(),
 		Clients:          info.ClientsConnected,
 		MessagesReceived: info.MessagesReceived,
-		MessagesSent:     info.MessagesSent,
+		MessagesSent:     c.sent.Load(),
 		BytesReceived:    info.BytesReceived,
-		BytesSent:        info.BytesSent,
+		BytesSent:        c.written.Load(),
 		Subscriptions:    info.Subscriptions,
 		Retained:         sessions.retained,
 		HeldAcks:         c.held.Load(),
@@ -292,6 +303,7 @@ func (b *Broker) Stats() Stats {
 		Invalid:          c.invalid.Load(),
 		Revoked:          c.revoked.Load(),
 		Withheld:         c.withheld.Load(),
+		Limited:          c.limits.counts(),
 	}
 	for _, l := range b.listening {
 		s.Listeners = append(s.Listeners, l.stats())

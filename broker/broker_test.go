@@ -135,8 +135,6 @@ func (d *device) readFor(timeout time.Duration) (packets.Packet, error) {
 		err = pk.PublishDecode(body)
 	case packets.Suback:
 		err = pk.SubackDecode(body)
-	case packets.Disconnect:
-		err = pk.DisconnectDecode(body)
 	case packets.Puback:
 		err = pk.PubackDecode(body)
 	case packets.Pubrec:
@@ -145,6 +143,10 @@ func (d *device) readFor(timeout time.Duration) (packets.Packet, error) {
 		err = pk.PubcompDecode(body)
 	case packets.Pubrel:
 		err = pk.PubrelDecode(body)
+	case packets.Disconnect:
+		if len(body) > 0 {
+			pk.ReasonCode = body[0] // the server's decoder wants properties after it
+		}
 	}
 	return pk, err
 }

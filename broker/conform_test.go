@@ -83,3 +83,32 @@ func TestLastWordsReachADeviceThatIsStillSending(t *testing.T) {
 		}
 	}
 }
+
+// TestAliasesBelongToAConnection uses one that only a former connection knew.
+func TestAliasesBelongToAConnection(t *testing.T) {
+	b := startBroker(t, Options{})
+	watcher := connect(t, b, "watcher", 4, true)
+	watcher.subscribe("#")
+	d := connect(t, b, "dev", 5, false)
+	alias := func(d *device, topic string, number uint16) {
+		d.send(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, TopicName: topic, PacketID: 1, Payload: []byte("x"),
+			Properties: packets.Properties{TopicAlias: number, TopicAliasFlag: true},
+		})
+	}
+	for _, topic := range []string{"a", ""} {
+		alias(d, topic, 1)
+		d.expectAcks(packets.Puback, 1)
+		if pk := watcher.expect(packets.Publish); pk.TopicName != "a" {
+			t.Errorf("got %q, expected a", pk.TopicName)
+		}
+	}
+	d.conn.Close()
+	again := connect(t, b, "dev", 5, false)
+	alias(again, "", 1)
+	again.expectEndWith(packets.ErrProtocolViolationNoTopic.Code)
+	again = connect(t, b, "dev", 5, false)
+	alias(again, "a", maxAliases+1)
+	again.expectEndWith(packets.ErrTopicAliasInvalid.Code)
+	watcher.expectSilence()
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"strings"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
@@ -22,20 +24,30 @@ type contained struct {
 }
 
 // Serve establishes connections until the listener is closed.
-func (l contained) Serve(establish listeners.EstablishFn) { l.Net.Serve(l.hook.contain(establish)) }
+func (l contained) Serve(establish listeners.EstablishFn) {
+	kind, _, _ := strings.Cut(l.ID(), "-")
+	l.Net.Serve(l.hook.contain(kind+" "+l.Address(), establish))
+}
 
-// contain makes a panic the end of one connection.
-func (h *hook) contain(establish listeners.EstablishFn) listeners.EstablishFn {
-	return func(id string, c net.Conn) (err error) {
+// contain makes a panic the end of one connection. listener is the type and
+// the address of where they come in.
+func (h *hook) contain(listener string, establish listeners.EstablishFn) listeners.EstablishFn {
+	return func(id string, accepted net.Conn) (err error) {
+		c := &peer{Conn: accepted, hook: h, listener: listener, since: time.Now(), traffic: &traffic{}}
 		defer func() {
 			known, _ := h.clients.LoadAndDelete(c)
+			if cl, ok := known.(*mqtt.Client); ok {
+				defer h.presence.leave(cl)
+			}
 			p := recover()
 			if p == nil {
 				return
 			}
 			err = fmt.Errorf("%w: %v", errPanic, p)
-			h.stats.panics.Add(1)
-			h.opt.Logger.Error("a device's connection ended in a panic", "remote", c.RemoteAddr(), "error", err, "stack", string(debug.Stack()))
+			n := h.stats.panics.Add(1)
+			if h.panicWarned.due(time.Now()) {
+				h.opt.Logger.Error("a device's connection ended in a panic", "remote", c.RemoteAddr(), "error", err, "total", n, "stack", string(debug.Stack()))
+			}
 			if cl, ok := known.(*mqtt.Client); ok {
 				h.bury(cl, err)
 			}

@@ -90,6 +90,8 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		return pk, nil
 	}
 	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		h.slow(cl, g)
 	case packets.Puback, packets.Pubrec, packets.Pubcomp:
 		g.session.acknowledged(pk.FixedHeader.Type, pk.PacketID, pk.ReasonCode)
 		return packets.Packet{ProtocolVersion: pk.ProtocolVersion, FixedHeader: packets.FixedHeader{Type: packets.Puback}}, nil
@@ -116,7 +118,8 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		pk.ReasonCode, pk.Properties.ReasonString = packets.CodeSuccess.Code, ""
 	case pk.FixedHeader.Type == packets.Connack && cl.Properties.ProtocolVersion < 5 && pk.ReasonCode >= packets.ErrUnspecifiedError.Code:
 		pk.ReasonCode = packets.Err3ClientIdentifierNotValid.Code
-	case pk.FixedHeader.Type == packets.Connack && pk.ReasonCode == 0:
+	case pk.FixedHeader.Type == packets.Connack && cl.Properties.ProtocolVersion >= 5 && pk.ReasonCode < packets.ErrUnspecifiedError.Code:
+		h.opt.Limits.announce(&pk.Properties)
 		if g, ok := cl.Net.Conn.(*gate); ok && g.shortened {
 			pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = cl.Properties.Props.SessionExpiryInterval, true
 		}
@@ -131,6 +134,7 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if !ok {
 		return pk
 	}
+	g.limited = h.limitFilters(cl, pk)
 	g.asked = g.asked[:0]
 	for i := range pk.Filters {
 		f := &pk.Filters[i]
@@ -152,6 +156,7 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, reasons []byte) 
 	if !ok {
 		return
 	}
+	refuseFilters(cl.Properties.ProtocolVersion, g.limited, reasons)
 	h.storeSubscriptions(cl, g.session, pk.Filters, reasons)
 	h.noteSubscriptions(cl, g, pk.Filters)
 	for i := range g.asked {

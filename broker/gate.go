@@ -39,6 +39,9 @@ type gate struct {
 	will  *packets.Packet // of the device, or nil
 	who   identity
 
+	traffic *traffic
+	maxHeld int // acknowledgements that may wait before the device is not read
+
 	mu      sync.Mutex
 	held    []*ack        // in the order of the publishes
 	storing int           // publishes whose fate is still open
@@ -59,6 +62,8 @@ type gate struct {
 	session *session
 	version byte                   // of MQTT
 	asked   []packets.Subscription // that the server is answering
+	limited []byte                 // why each of asked is refused, or 0
+	rate    bucket                 // of publishes
 	leaving bool                   // DISCONNECT came, and with it the will went
 
 	shortened bool // the session ends earlier than the device asked
@@ -79,7 +84,7 @@ type ack struct {
 func (a *ack) ready() bool { return a.settled && a.bytes != nil }
 
 func newGate(c net.Conn, version byte, stats *counters) *gate {
-	return &gate{Conn: c, version: version, stats: stats}
+	return &gate{Conn: c, version: version, stats: stats, traffic: &traffic{}, maxHeld: DefaultLimits.MaxInflight}
 }
 
 // expect registers a publish before the server writes its acknowledgement.
@@ -194,8 +199,17 @@ func (g *gate) pass(packet []byte) bool {
 		return false
 	default:
 		g.out = append(g.line(), packet...)
+		if packet[0]>>4 == packets.Publish {
+			g.count()
+		}
 	}
 	return true
+}
+
+// count counts a message to the device.
+func (g *gate) count() {
+	g.traffic.messagesOut.Add(1)
+	g.stats.sent.Add(1)
 }
 
 // offer puts a message of QoS 0 in the line, unless too much waits already.
@@ -206,6 +220,7 @@ func (g *gate) offer(f *frame) bool {
 		return g.closed
 	}
 	g.out = append(g.line(), f.bytes...)
+	g.count()
 	g.kick()
 	return true
 }
@@ -216,6 +231,7 @@ func (g *gate) publish(f *frame, id uint16, dup bool) {
 	defer g.mu.Unlock()
 	if !g.closed {
 		g.out = f.appendTo(g.line(), id, dup)
+		g.count()
 		g.kick()
 	}
 }
@@ -377,7 +393,10 @@ func (g *gate) writer() {
 		out := g.out
 		g.out = spare[:0]
 		g.mu.Unlock()
-		if _, err := g.Conn.Write(out); err != nil {
+		n, err := g.Conn.Write(out)
+		g.traffic.bytesOut.Add(int64(n))
+		g.stats.written.Add(int64(n))
+		if err != nil {
 			g.mu.Lock()
 			g.out = nil
 			g.shut()

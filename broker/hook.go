@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,10 @@ type hook struct {
 	clients  sync.Map      // connection -> *mqtt.Client
 	sessions *sessions
 
+	presence *presence
+	bans     *bans
+	connects *connectRates
+
 	entering sync.Mutex
 	shut     bool // nobody is let in any more
 
@@ -30,7 +35,7 @@ type hook struct {
 	reloading sync.RWMutex // held while a session is opened or attached, against Reload
 	logins    logins
 
-	warned, loginWarned, invalidWarned rarely
+	warned, loginWarned, invalidWarned, panicWarned rarely
 }
 
 // counters are what the hook and the gates count.
@@ -42,6 +47,9 @@ type counters struct {
 	dropped atomic.Int64 // messages to a subscriber that does not read, or that could not be sent
 	expired atomic.Int64 // messages that waited for a subscriber for too long
 	panics  atomic.Int64 // connections that ended in a panic of the server
+	sent    atomic.Int64 // messages to devices
+	written atomic.Int64 // bytes to devices
+	limits  limitCounters
 
 	invalid      atomic.Int64 // publishes and wills that Validate refused
 	loginsFailed atomic.Int64
@@ -101,10 +109,13 @@ func (h *hook) settleFormer(cl *mqtt.Client) error {
 
 // OnDisconnect gives up the publish that was waiting for space, and forgets
 // the gate unless something is still being stored.
-func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
+func (h *hook) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
 	g, ok := cl.Net.Conn.(*gate)
 	if !ok {
 		return
+	}
+	if errors.Is(err, packets.ErrReceiveMaximum) {
+		h.over(inFlight, cl.ID, fmt.Sprintf("more than %d publishes of QoS 2", h.opt.Limits.MaxInflight))
 	}
 	_ = g.Close() // the server has closed it already, or is about to
 	h.endConnection(cl, g)
@@ -156,6 +167,13 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	g, ok := cl.Net.Conn.(*gate)
 	if !ok {
 		return pk, nil
+	}
+	if pk.TopicName == "" { // an alias that this connection has not been told (MQTT 5, section 3.3.2.3.4)
+		_ = h.server.DisconnectClient(cl, packets.ErrProtocolViolationNoTopic) // it returns the reason that it was given
+		return pk, packets.ErrRejectPacket
+	}
+	if !h.topicFits(cl.ID, pk.TopicName) {
+		return pk, h.rejectPublish(cl, pk, packets.ErrTopicNameInvalid)
 	}
 	if err := h.judge(cl, g, pk); err != nil {
 		return pk, err
@@ -257,7 +275,7 @@ func (h *hook) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 		cl.State.Inflight.IncreaseReceiveQuota() // the server set it after the failure came in
 	}
 	g.current = nil
-	g.await(time.Duration(1<<62), h.stop, func() bool { return len(g.held) < maxHeld || g.closed })
+	g.await(time.Duration(1<<62), h.stop, func() bool { return len(g.held) < g.maxHeld || g.closed })
 }
 
 // settleRefused gives a publish the time in which space may come back; later

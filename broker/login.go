@@ -122,13 +122,22 @@ func (h *hook) loginFailed(c *connection, code packets.Code) error {
 	return code
 }
 
+var errNoListener = errors.New("a connection of no listener")
+
 // OnConnect asks who the device is, and puts the gate before its connection.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
-	c, ok := cl.Net.Conn.(*connection)
+	p, ok := cl.Net.Conn.(*peer)
 	if !ok {
-		return errors.New("a connection of no listener")
+		return errNoListener
 	}
-	who, err := h.login(c, pk)
+	c, ok := p.Conn.(*connection)
+	if !ok {
+		return errNoListener
+	}
+	who, err := identity{}, h.within(cl, p, pk)
+	if err == nil {
+		who, err = h.login(c, pk)
+	}
 	if err == nil {
 		err = h.admit(cl, who, pk)
 	}
@@ -139,16 +148,21 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if err := h.settleFormer(cl); err != nil {
 		return err
 	}
+	h.clients.Store(cl.Net.Conn, cl)
+	if err := h.seat(cl, p, who); err != nil {
+		h.refuseConnect(cl, err)
+		return err
+	}
 	c.socket.prove()
 	if err := c.SetWriteDeadline(time.Time{}); err != nil {
 		return err
 	}
 	g := newGate(c, cl.Properties.ProtocolVersion, h.stats)
 	g.who, g.will = who, takeWill(cl, pk)
+	g.traffic, g.rate, g.maxHeld, p.gate = p.traffic, newBucket(h.opt.Limits.PublishesPerS), h.opt.Limits.MaxInflight, g
 	if most := uint16(h.opt.MaxKeepAlive / time.Second); most > 0 && cl.Properties.ProtocolVersion >= 5 && (pk.Connect.Keepalive == 0 || pk.Connect.Keepalive > most) {
 		cl.State.Keepalive, cl.State.ServerKeepalive = most, true
 	}
-	h.clients.Store(cl.Net.Conn, cl)
 	cl.Net.Conn = g
 	return nil
 }
@@ -176,6 +190,8 @@ var codes3 = map[byte]byte{
 	packets.ErrBadAuthenticationMethod.Code:  packets.Err3NotAuthorized.Code,
 	packets.ErrBadUsernameOrPassword.Code:    packets.Err3NotAuthorized.Code,
 	packets.ErrNotAuthorized.Code:            packets.Err3NotAuthorized.Code,
+	packets.ErrBanned.Code:                   packets.Err3NotAuthorized.Code,
+	packets.ErrTopicNameInvalid.Code:         packets.Err3NotAuthorized.Code,
 	packets.ErrPayloadFormatInvalid.Code:     packets.Err3NotAuthorized.Code,
 	packets.ErrClientIdentifierNotValid.Code: packets.Err3ClientIdentifierNotValid.Code,
 }

@@ -45,7 +45,7 @@ func TestRetainedMessagesSurviveAKill(t *testing.T) {
 
 func TestRetainedMessagesAreBounded(t *testing.T) {
 	b := startBroker(t, Options{RefusalWait: 50 * time.Millisecond})
-	b.hook.sessions.retain.limit = sessionLimit{2, 2000}
+	b.hook.sessions.retain.limit = sessionLimit{messages: 2, bytes: 2000}
 	pub := connect(t, b, "pub", 5, true)
 	for i, c := range []struct {
 		topic string

@@ -14,9 +14,6 @@ import (
 
 // Bounds of a session.
 const (
-	// maxInflight is how many publishes may wait for a device's
-	// acknowledgement; an MQTT 5 device may allow fewer (Receive Maximum).
-	maxInflight = 1024
 	// pumpBytes is how much may wait for the socket before messages of QoS 1
 	// and 2 wait in the session instead.
 	pumpBytes = 256 << 10
@@ -63,6 +60,7 @@ type session struct {
 type sessionLimit struct {
 	messages int
 	bytes    int64
+	window   int // in flight; an MQTT 5 device may allow fewer (Receive Maximum)
 }
 
 // delayedWill is a will that waits for its time.
@@ -112,9 +110,9 @@ func (s *session) open(g *gate, version byte, p packets.Properties, expiry uint3
 		s.will.timer.Stop() // the device is back
 		s.will = nil
 	}
-	s.window = maxInflight
+	s.window = s.limit.window
 	if p.ReceiveMaximum > 0 {
-		s.window = min(int(p.ReceiveMaximum), maxInflight)
+		s.window = min(int(p.ReceiveMaximum), s.limit.window)
 	}
 	for _, d := range s.waiting {
 		d.frame = nil // the version may be another
@@ -306,7 +304,9 @@ func (s *session) bound() {
 			return
 		}
 		s.bytes -= s.waiting[i].message.size()
-		s.waiting = slices.Delete(s.waiting, i, i+1)
+		copy(s.waiting[1:], s.waiting[:i]) // few are before it, and many may be behind
+		s.waiting[0] = nil
+		s.waiting = s.waiting[1:]
 		s.dropped++
 		s.stats.trimmed.Add(1)
 	}
@@ -384,7 +384,7 @@ func (s *session) encode(d *delivery) (*frame, alias) {
 	return f, a
 }
 
-// nextID is a packet id that is not in use; maxInflight is far below their
+// nextID is a packet id that is not in use; the window is far below their
 // number.
 func (s *session) nextID(d *delivery) uint16 {
 	if s.stored != nil {

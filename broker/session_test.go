@@ -137,7 +137,7 @@ func TestMoreThanTheWindowArrivesInOrder(t *testing.T) {
 		if want := fmt.Sprintf("m%d", i); string(pk.Payload) != want {
 			t.Fatalf("got %q, expected %q", pk.Payload, want)
 		}
-		if ids = append(ids, pk.PacketID); len(ids) == maxInflight { // nothing is acknowledged before
+		if ids = append(ids, pk.PacketID); len(ids) == DefaultLimits.MaxInflight { // nothing is acknowledged before
 			for _, id := range ids {
 				d.puback(id)
 			}

@@ -36,7 +36,7 @@ type sessions struct {
 func newSessions(server *mqtt.Server, stats *counters, limit sessionLimit, expiry time.Duration) *sessions {
 	return &sessions{
 		server: server, stats: stats, limit: limit, expiry: expiry, index: newIndex(), byID: map[string]*session{}, wake: make(chan struct{}, 1),
-		retain: &retained{server: server, limit: sessionLimit{maxRetained, maxRetainedBytes}, byTopic: map[string]*kept{}},
+		retain: &retained{server: server, limit: sessionLimit{messages: maxRetained, bytes: maxRetainedBytes}, byTopic: map[string]*kept{}},
 	}
 }
 
@@ -310,7 +310,7 @@ func (a *sessions) level(all []*session) {
 	for i, s := range all {
 		share := left / int64(len(all)-i)
 		if size[s] > share {
-			a.trimTo(s, sessionLimit{math.MaxInt, share})
+			a.trimTo(s, sessionLimit{messages: math.MaxInt, bytes: share})
 			size[s] = share
 		}
 		left -= size[s]

@@ -124,3 +124,23 @@ func TestNotesAreKept(t *testing.T) {
 		t.Errorf("got %d, expected 1", got)
 	}
 }
+
+func TestNotesAreListedAndDropped(t *testing.T) {
+	dir := t.TempDir()
+	q := openTestQueue(t, Options{Dir: dir})
+	for _, n := range []Note{{"ban/a", 1}, {"ban/b", 2}, {"other", 3}} {
+		if err := q.SetNote(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := q.DropNote("ban/a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := openTestQueue(t, Options{Dir: dir}).Notes("ban/")
+	if len(got) != 1 || got["ban/b"] != 2 {
+		t.Errorf("got %v, expected ban/b alone", got)
+	}
+}

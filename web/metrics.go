@@ -64,6 +64,9 @@ func (k sink) broker(b Broker) {
 	k.counter("broker_slowed_logins_total", "Logins that were not tried, after failures.", b.LoginsSlowed)
 	k.counter("broker_busy_logins_total", "Logins that were not tried, as too many waited.", b.LoginsBusy)
 	k.counter("broker_refused_messages_total", "Publishes that could not be stored and were refused.", b.Refused)
+	for _, l := range b.Limited {
+		k.counter("broker_limited_total", "What devices did beyond a limit, by the limit.", l.Count, "limit", l.Limit)
+	}
 	k.histogram("broker_puback_seconds", "Time from a device's publish to its PUBACK or PUBREC, of those that were stored.", b.Puback)
 }
 

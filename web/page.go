@@ -15,6 +15,7 @@ type pageData struct {
 	Stages  []stage
 	Ledger  []ledgerRow
 	CanCut  bool   // a button can cut the stand-in centre
+	More    int    // devices that are connected and not shown
 	Outage  string // how long the stand-in centre stays cut; empty when it is not
 }
 
@@ -33,6 +34,7 @@ func (s *Server) servePage(w http.ResponseWriter) {
 		Verdict:  verdictOf(snap),
 		Stages:   stagesOf(snap),
 		Ledger:   ledgerOf(snap.Ledger),
+		More:     max(0, snap.Broker.Clients-len(snap.Broker.Busiest)),
 		CanCut:   s.options.DemoOutage != nil && snap.Centre.Demo,
 	}
 	if left := snap.Centre.OutageUntil.Sub(snap.Now); left > 0 {
@@ -59,5 +61,8 @@ func pageFuncs() template.FuncMap {
 		"clock":   clock,
 		"stamp":   stamp,
 		"tone":    toneOf,
+		"clip":    clip,
+		"rate":    rate,
+		"idle":    func(perS float64) bool { return perS < 0.05 },
 	}
 }

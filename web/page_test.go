@@ -49,6 +49,8 @@ func TestPageSaysWhatIs(t *testing.T) {
 			"3 of 64 in flight", "a stand-in inside the same process, at 127.0.0.1:1884", "received 5 166 003 messages",
 			"It is cut for another 18 s", "offline for 4 min no route to host", "3 lost", "2 failed", "1920×1080",
 			"sensors/# 5 120 448 1.2 GiB", "19 000 4.6 MiB",
+			"plc-gateway-2 line-2 connected for 1 d 2 h, MQTT 5 from 10.0.0.31:49152 by tls 0.0.0.0:8883 118 29.6 KiB/s 0.2 51 B/s 2",
+			"and 12 more", "beyond a limit: 310 publishes held back, 2 topics too long or too deep",
 		}, []string{"Cut the centre", "does not add up", "PUBACK after"}},
 		"all is well": {func(s *Snapshot) {
 			s.Health = Health{State: Healthy}
@@ -81,6 +83,8 @@ func TestPageSaysWhatIs(t *testing.T) {
 		}, []string{"Queue refusing", "120 MiB free on the disk; nothing is accepted below 256 MiB"}, nil},
 		"broken disk": {func(s *Snapshot) { s.Queue.Refusing = "commit: input/output error" },
 			[]string{"Queue refusing", "commit: input/output error"}, nil},
+		"few devices":   {func(s *Snapshot) { s.Broker.Clients, s.Broker.Limited = 2, nil }, []string{"zigbee2mqtt"}, []string{"and 12 more", "beyond a limit"}},
+		"no devices":    {func(s *Snapshot) { s.Broker.Clients, s.Broker.Busiest = 0, nil }, []string{"No device is connected."}, []string{"more;"}},
 		"real centre":   {func(s *Snapshot) { s.Centre = Centre{} }, nil, []string{"stand-in", "Cut the centre"}},
 		"no centre":     {func(s *Snapshot) { s.Uplink = Uplink{State: UplinkOff} }, []string{"Centre off No centre is configured: nothing leaves this appliance."}, []string{"in flight"}},
 		"no camera":     {func(s *Snapshot) { s.Cameras[0].State = CameraBlind }, []string{"0 of 2 online", "blind"}, nil},

@@ -126,6 +126,8 @@ type Broker struct {
 	LoginsFailed     uint64     `json:"logins_failed"`
 	LoginsSlowed     uint64     `json:"logins_slowed"` // not tried, after failures
 	LoginsBusy       uint64     `json:"logins_busy"`   // not tried, as too many waited
+	Limited          []Limited  `json:"limited"`       // what went beyond a limit, by the limit's name
+	Busiest          []Client   `json:"busiest"`       // devices, those with the most messages a second first; not all of them
 	// Puback is how long devices waited for the acknowledgement of a publish that was stored.
 	Puback Histogram `json:"puback"`
 	// Sessions are those that outlive their connection, and what they are owed.
@@ -269,6 +271,8 @@ func (s Snapshot) withLists() Snapshot {
 	s.Cameras = list(s.Cameras)
 	s.Ledger = list(s.Ledger)
 	s.Broker.Listeners = list(s.Broker.Listeners)
+	s.Broker.Limited = list(s.Broker.Limited)
+	s.Broker.Busiest = list(s.Broker.Busiest)
 	s.Queue.Lanes = list(s.Queue.Lanes)
 	s.Events.Sources, s.Events.Posts = list(s.Events.Sources), list(s.Events.Posts)
 	for _, h := range []*Histogram{&s.Broker.Puback, &s.Queue.Commit, &s.Uplink.Puback} {

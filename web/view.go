@@ -162,6 +162,9 @@ func brokerStage(b Broker) stage {
 	if b.LoginsFailed > 0 {
 		st.note("%s failed", many(b.LoginsFailed, "login", "logins"))
 	}
+	if over := overLimits(b.Limited); over != "" {
+		st.note("%s", over)
+	}
 	if b.Refused > 0 {
 		st.note("%s refused: could not be stored", many(b.Refused, "publish", "publishes"))
 	}
