@@ -39,8 +39,8 @@ func TestPoisonAnywhere(t *testing.T) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			for i := suspectAfter; i < suspectAfter+deadAfter; i++ { // while it is isolated
-				if d := p.at[i].Sub(p.at[i-1]); d < gap-time.Millisecond {
-					t.Errorf("connects %d and %d are %v apart, expected at least %v", i-1, i, d, gap)
+				if d := p.at[i].Sub(p.at[i-1]); d < gap/2 { // the proxy may be late to see the first
+					t.Errorf("connects %d and %d are %v apart, expected %v", i-1, i, d, gap)
 				}
 			}
 		})
