@@ -107,6 +107,17 @@ func (s session) roundTrip(ctx context.Context, timeout time.Duration) error {
 // errLate says that the centre did not acknowledge in time.
 var errLate = errors.New("no acknowledgement")
 
+// cause is why a wait on the connection ended: its loss, also where err is
+// only what followed from that.
+func (s session) cause(err error) error {
+	select {
+	case <-s.ended:
+		return errLost
+	default:
+		return err
+	}
+}
+
 // await waits for a token, for timeout after the connection has nothing left
 // to write.
 func (s session) await(ctx context.Context, token mqtt.Token, timeout time.Duration) error {
@@ -124,7 +135,7 @@ func (s session) await(ctx context.Context, token mqtt.Token, timeout time.Durat
 			}
 			timer.Reset(timeout)
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return s.cause(context.Cause(ctx))
 		}
 	}
 }
@@ -152,7 +163,7 @@ func (s session) handOver(ctx context.Context, call func() mqtt.Token) (mqtt.Tok
 	case <-s.ended:
 		return nil, errLost
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, s.cause(context.Cause(ctx))
 	}
 }
 
@@ -171,7 +182,7 @@ func (s session) subscribe(ctx context.Context, filter string, qos byte, timeout
 	select {
 	case token := <-answered:
 		if err := token.Error(); err != nil {
-			return err
+			return s.cause(err)
 		}
 		if granted, ok := token.Result()[filter]; ok && granted < qos {
 			return fmt.Errorf("%w: asked for QoS %d, the centre grants %d", errRefused, qos, granted)
@@ -184,12 +195,7 @@ func (s session) subscribe(ctx context.Context, filter string, qos byte, timeout
 	case <-timer.C:
 		return fmt.Errorf("no SUBACK within %v", timeout)
 	case <-ctx.Done():
-		select {
-		case <-s.ended: // which is why ctx ended
-			return errLost
-		default:
-			return context.Cause(ctx)
-		}
+		return s.cause(context.Cause(ctx))
 	}
 }
 
