@@ -164,6 +164,8 @@ func TestDevicesMessagesBecomeEvents(t *testing.T) {
 			t.Errorf("got %+v", s.Events)
 		}
 		l.Disconnect(0)
+		// What the centre has not acknowledged is sent again by the next run.
+		eventually(t, "the centre's acknowledgements", func() bool { return a.queue.Depth().Records == 0 })
 		if err := a.Close(); err != nil {
 			t.Fatal(err)
 		}
