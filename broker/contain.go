@@ -10,6 +10,7 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // errPanic ends the connection of a device whose packet the server cannot
@@ -27,6 +28,19 @@ type contained struct {
 func (l contained) Serve(establish listeners.EstablishFn) {
 	kind, _, _ := strings.Cut(l.ID(), "-")
 	l.Net.Serve(l.hook.contain(kind+" "+l.Address(), establish))
+}
+
+// Close closes the listener and disconnects its devices. The server's own way
+// takes a read lock twice, and hangs for good when a device comes or goes in
+// between.
+func (l contained) Close(listeners.CloseFn) {
+	l.Net.Close(func(id string) {
+		for _, cl := range l.hook.server.Clients.GetAll() {
+			if cl.Net.Listener == id && !cl.Closed() {
+				_ = l.hook.server.DisconnectClient(cl, packets.ErrServerShuttingDown) // it returns the reason that it was given
+			}
+		}
+	})
 }
 
 // contain makes a panic the end of one connection. listener is the type and

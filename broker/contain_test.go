@@ -1,8 +1,12 @@
 package broker
 
 import (
+	"log/slog"
+	"sync"
 	"testing"
+	"time"
 
+	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
@@ -48,4 +52,44 @@ func TestGarbageEndsOneConnection(t *testing.T) {
 	eventually(t, "no trace of the devices", func() bool {
 		return b.hook.sessions.get("dying") == nil && b.server.Clients.Len() == 1 && b.Stats().Clients == 1
 	})
+}
+
+// TestCloseWhileDevicesComeAndGo has others change the server's list of
+// devices all the time.
+func TestCloseWhileDevicesComeAndGo(t *testing.T) {
+	for range 20 {
+		b := New(Options{Listeners: []Listener{{Type: TypeTCP, Address: "127.0.0.1:0"}}, Logger: slog.New(slog.DiscardHandler)})
+		if err := b.Listen(); err != nil {
+			t.Fatal(err)
+		}
+		d := connect(t, b, "dev", 5, true)
+		stop := make(chan struct{})
+		var others sync.WaitGroup
+		for range 16 {
+			others.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						b.server.Clients.Add(&mqtt.Client{ID: "other"})
+						b.server.Clients.Delete("other")
+					}
+				}
+			})
+		}
+		closed := make(chan error, 1)
+		go func() { closed <- b.Close() }()
+		select {
+		case err := <-closed:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the broker does not close")
+		}
+		close(stop)
+		others.Wait()
+		d.expectEndWith(packets.ErrServerShuttingDown.Code)
+	}
 }
