@@ -59,8 +59,8 @@ func TestChild(t *testing.T) {
 // What fillStore leaves: records, the first of which were delivered, some too
 // large for Badger's tables, and the last ones each in a commit of its own.
 const (
-	fillRecords   = 12_000
-	fillDelivered = 1000
+	fillRecords   = 5_000
+	fillDelivered = 500
 	fillLarge     = 3
 	fillSingles   = 60
 	fillAll       = fillRecords + fillLarge + fillSingles
@@ -77,11 +77,11 @@ func fillStore(t *testing.T, dir string) {
 		return m
 	}
 	for i := range fillRecords - 1 {
-		for q.Enqueue(message(i, 900), nil) != nil {
+		for q.Enqueue(message(i, 2_000), nil) != nil {
 			<-q.Room()
 		}
 	}
-	store(t, q, message(fillRecords-1, 900))
+	store(t, q, message(fillRecords-1, 2_000))
 	for _, e := range next(t, q, fillDelivered) { // at once, since all are committed
 		q.Settle(e, Delivered)
 	}
