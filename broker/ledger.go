@@ -233,6 +233,9 @@ func (s *session) load(g *gate) {
 	if s.gate != g || s.ended {
 		return
 	}
+	if errors.Is(err, errClosing) {
+		return // and reads nothing any more
+	}
 	l.loading = false
 	if err != nil {
 		l.store.readFailed(err)
@@ -301,8 +304,14 @@ func (s *session) drop(list []record, over func(messages int, bytes int64) bool)
 }
 
 // read returns up to n records of a session after seq, with at most size
-// bytes but for the last, and whether there may be more.
+// bytes but for the last, and whether there may be more. It returns errClosing
+// once the store is closed.
 func (st *store) read(session, seq uint64, n int, size int64) (list []record, more bool, err error) {
+	st.reading.RLock()
+	defer st.reading.RUnlock()
+	if st.shut {
+		return nil, false, errClosing
+	}
 	prefix := key(prefixDelivery, session)
 	err = st.db.View(func(txn *badger.Txn) error {
 		opt := badger.DefaultIteratorOptions

@@ -45,6 +45,9 @@ type store struct {
 	owedBytes atomic.Int64
 	damaged   atomic.Int64 // records that cannot be read
 
+	reading sync.RWMutex // held shared while a session reads, which no loop waits for
+	shut    bool         // the files are closed; guarded by reading
+
 	mu           sync.Mutex
 	pending      []*bundle
 	pendingBytes int64
@@ -194,6 +197,9 @@ func lockDir(dir string) (*os.File, error) {
 func (st *store) Close() error {
 	st.cancel()
 	st.loops.Wait()
+	st.reading.Lock() // a read of a closed store would be one of unmapped memory
+	st.shut = true
+	st.reading.Unlock()
 	return errors.Join(st.db.Close(), st.lock.Close())
 }
 
