@@ -1,18 +1,20 @@
 // Package sim is a camera without hardware: frames whose every pixel follows
 // from their index, so that what should be found in them is known.
 //
-// It owns no pixels: an image is drawn straight into the detector's letterbox
-// at the size asked for. It refuses sounds of realism (noise, exposure, lost
-// frames); those belong to recordings.
+// sim://line is a conveyor with machined parts and their flaws, drawn with the
+// difficulties of a real one: light that drifts, motion blur, noise, parts that
+// overlap. Line knows the truth of each frame. sim://pattern is a square that
+// moves, for tests that need a picture at no cost.
+//
+// It owns no files and no clock but the pacing of its source. It refuses lost
+// frames and stalls: those belong to tests of the pipeline.
 package sim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net/url"
-	"strconv"
+	"math"
 	"time"
 
 	"outstation/vision"
@@ -23,125 +25,102 @@ const (
 	DefaultFPS    = 15
 	DefaultWidth  = 1280
 	DefaultHeight = 720
+
+	minSide, maxSide = 16, 8192 // pixels
 )
 
 // Options says what to simulate.
 type Options struct {
-	// URL is sim://pattern with the optional parameters fps (0.1 to 1000),
-	// width and height (16 to 8192 pixels) and frames (then the source ends;
-	// 0, the default, never does).
+	// URL is sim://line or sim://pattern with parameters; see README.
 	URL string
 
 	// Unpaced delivers frames as fast as they are read instead of fps a second.
 	Unpaced bool
 }
 
-// Factory checks the options and returns a function that makes sources.
+// Factory checks the options and returns a function that makes sources. Those
+// share what they have drawn.
 func Factory(o Options) (func() vision.Source, error) {
-	t, err := parse(o.URL)
+	a, err := parse(o.URL)
 	if err != nil {
 		return nil, fmt.Errorf("sim: source %q: %w", o.URL, err)
 	}
-	t.paced = !o.Unpaced
-	return func() vision.Source { return &source{pattern: t} }, nil
-}
-
-// pattern is a parsed address.
-type pattern struct {
-	fps           float64
-	width, height int
-	frames        int
-	paced         bool
-}
-
-func parse(address string) (pattern, error) {
-	u, err := url.Parse(address)
+	image, err := a.scene()
 	if err != nil {
-		return pattern{}, err
+		return nil, fmt.Errorf("sim: source %q: %w", o.URL, err)
 	}
-	if u.Scheme != "sim" || u.Host != "pattern" || (u.Path != "" && u.Path != "/") {
-		return pattern{}, errors.New("want sim://pattern?fps=15&width=1280&height=720")
-	}
-	t := pattern{fps: DefaultFPS, width: DefaultWidth, height: DefaultHeight}
-	var errs []error
-	for key, values := range u.Query() {
-		if err := t.set(key, values[len(values)-1]); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return t, errors.Join(errs...)
+	return func() vision.Source { return &source{address: a, image: image, paced: !o.Unpaced} }, nil
 }
 
-// set applies one parameter of the address.
-func (t *pattern) set(key, value string) error {
-	v, err := strconv.ParseFloat(value, 64)
+// scene returns what draws the frames.
+func (a address) scene() (func(int64) vision.Image, error) {
+	if a.kind == kindPattern {
+		return func(i int64) vision.Image {
+			return &Image{Index: int(i), Width: a.line.Width, Height: a.line.Height}
+		}, nil
+	}
+	line, err := NewLine(a.line)
 	if err != nil {
-		return fmt.Errorf("%s=%q is not a number", key, value)
+		return nil, err
 	}
-	low, high := 16.0, 8192.0
-	switch key {
-	case "fps":
-		low, high = 0.1, 1000
-		t.fps = v
-	case "width":
-		t.width = int(v)
-	case "height":
-		t.height = int(v)
-	case "frames":
-		low, high = 0, 1e9
-		t.frames = int(v)
-	default:
-		return fmt.Errorf("unknown parameter %q, want fps, width, height or frames", key)
-	}
-	if !(v >= low && v <= high) {
-		return fmt.Errorf("%s=%s: want %v to %v", key, value, low, high)
-	}
-	return nil
+	return line.Image, nil
 }
 
 // source implements vision.Source.
 type source struct {
-	pattern pattern
+	address address
+	image   func(int64) vision.Image
+	paced   bool
 	ctx     context.Context // of Open: ends the waiting in Read
-	start   time.Time
-	index   int
+	start   time.Time       // when the first frame is due
+	first   int64           // its index
+	read    int64           // frames since
 }
 
 var _ vision.Source = (*source)(nil)
 
+// Open sets the index of the first frame: 0, or what the epoch says.
 func (s *source) Open(ctx context.Context) error {
 	s.ctx, s.start = ctx, time.Now()
+	if !s.address.epoch.IsZero() {
+		since := s.start.Sub(s.address.epoch)
+		s.first = max(int64(math.Ceil(since.Seconds()*s.address.line.FPS)), 0)
+		s.start = s.start.Add(s.at(s.first) - since)
+	}
 	return ctx.Err()
 }
 
 func (s *source) Close() error { return nil }
 
+// at is when a frame is due, after the one with index 0.
+func (s *source) at(index int64) time.Duration {
+	return time.Duration(float64(index) / s.address.line.FPS * float64(time.Second))
+}
+
 // Read waits until the next frame is due and returns it. A reader that is late
-// gets every frame nonetheless, without waiting, until it has caught up.
+// gets every frame nonetheless, without waiting, until it has caught up. A
+// paced frame has arrived when it was due, however late its reader is.
 func (s *source) Read() (vision.Frame, error) {
-	t := &s.pattern
-	if t.frames > 0 && s.index >= t.frames {
+	if n := s.address.frames; n > 0 && s.read >= n {
 		return vision.Frame{}, io.EOF
 	}
-	if err := s.wait(); err != nil {
+	index := s.first + s.read
+	arrived := s.start.Add(s.at(index) - s.at(s.first))
+	if err := s.wait(arrived); err != nil {
 		return vision.Frame{}, err
 	}
-	f := vision.Frame{
-		Arrived: time.Now(),
-		Width:   t.width,
-		Height:  t.height,
-		Image:   &Image{Index: s.index, Width: t.width, Height: t.height},
+	if !s.paced {
+		arrived = time.Now()
 	}
-	s.index++
-	return f, nil
+	s.read++
+	return vision.Frame{Arrived: arrived, Width: s.address.line.Width, Height: s.address.line.Height, Image: s.image(index)}, nil
 }
 
 // wait paces Read.
-func (s *source) wait() error {
-	if !s.pattern.paced {
+func (s *source) wait(due time.Time) error {
+	if !s.paced {
 		return s.ctx.Err()
 	}
-	due := s.start.Add(time.Duration(float64(s.index) / s.pattern.fps * float64(time.Second)))
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	select {

@@ -114,7 +114,7 @@ func TestTheSquareStaysInsideAndMoves(t *testing.T) {
 
 func TestFactoryRefuses(t *testing.T) {
 	for url, want := range map[string]string{
-		"sim://line":             "sim://pattern",
+		"sim://lines":            "sim://pattern",
 		"sim://pattern?fps=0":    "fps=0",
 		"sim://pattern?width=x":  "not a number",
 		"sim://pattern?size=3":   `"size"`,
