@@ -78,7 +78,7 @@ func (p *part) tryDefect(r *rand.Rand, makers []func(*rand.Rand) *defect) *defec
 // crowded reports whether a flaw is too close to another one.
 func (p *part) crowded(d *defect) bool {
 	for _, o := range p.defects {
-		if math.Hypot(d.at.x-o.at.x, d.at.y-o.at.y) < (d.size+o.size)/2+4 {
+		if hypot(d.at.x-o.at.x, d.at.y-o.at.y) < (d.size+o.size)/2+4 {
 			return true
 		}
 	}
@@ -130,7 +130,7 @@ func (p *part) missingHole(r *rand.Rand) *defect {
 func (p *part) stain(r *rand.Rand) *defect {
 	d := &defect{class: ClassStain, at: p.spot(r), size: between(r, stainMin, stainMax)}
 	d.wave = [2]float64{between(r, 0, 2*math.Pi), between(r, 0, 2*math.Pi)}
-	if p.outline(d.at.x, d.at.y) > -d.size/2-clearance || math.Hypot(d.at.x, d.at.y) < p.bore+d.size/4 {
+	if p.outline(d.at.x, d.at.y) > -d.size/2-clearance || hypot(d.at.x, d.at.y) < p.bore+d.size/4 {
 		return nil
 	}
 	return d
@@ -148,7 +148,7 @@ func (d *defect) effect(u, v float64, light point) (shade, tint float64) {
 	case ClassScratch:
 		return d.sign * d.contrast * cover(d.width/2-d.distance(u, v)), 0
 	case ClassDent:
-		q := math.Hypot(x, y) / (d.size / 2)
+		q := hypot(x, y) / (d.size / 2)
 		if q >= 1 {
 			return 0, 0
 		}
@@ -156,9 +156,9 @@ func (d *defect) effect(u, v float64, light point) (shade, tint float64) {
 		// factor makes the strongest shade that of the contrast.
 		return -d.contrast * (x*light.x + y*light.y) / (d.size / 2) * (1 - q*q) * 2.6, 0
 	case ClassMissingHole:
-		return -d.contrast * cover(d.size/2-math.Hypot(x, y)), 0
+		return -d.contrast * cover(d.size/2-hypot(x, y)), 0
 	case ClassStain:
-		in := min(max((d.stainRadius(math.Atan2(y, x))-math.Hypot(x, y))/2.5+0.5, 0), 1)
+		in := min(max((d.stainRadius(math.Atan2(y, x))-hypot(x, y))/2.5+0.5, 0), 1)
 		return -d.contrast * in, in
 	}
 	return 0, 0
@@ -176,7 +176,7 @@ func (d *defect) distance(u, v float64) float64 {
 		a, b := d.curve[i], d.curve[i+1]
 		x, y := b.x-a.x, b.y-a.y
 		t := min(max(((u-a.x)*x+(v-a.y)*y)/(x*x+y*y), 0), 1)
-		best = min(best, math.Hypot(u-a.x-t*x, v-a.y-t*y))
+		best = min(best, hypot(u-a.x-t*x, v-a.y-t*y))
 	}
 	return best
 }

@@ -115,7 +115,7 @@ func (p *part) flaws(u, v float64, light point) (shade, tint float64) {
 
 // surface is the luma of the part at a point that is d from its rim.
 func (p *part) surface(u, v, d float64, light point, scale float64) float64 {
-	r := math.Hypot(u, v)
+	r := hypot(u, v)
 	luma := p.albedo * (1 + 0.012*math.Sin(r*1.1)) // marks of turning
 	if depth := -d; depth < 5 && r > 0 {           // a chamfer
 		luma *= 1 + 0.22*(u*light.x+v*light.y)/r*(1-depth/5)
@@ -123,7 +123,7 @@ func (p *part) surface(u, v, d float64, light point, scale float64) float64 {
 	luma = pit(luma, p.albedo, p.bore-r, scale)
 	for _, h := range p.holes {
 		if math.Abs(u-h.x) < p.hole+4 && math.Abs(v-h.y) < p.hole+4 && !p.missing(h) {
-			luma = pit(luma, p.albedo, p.hole-math.Hypot(u-h.x, v-h.y), scale)
+			luma = pit(luma, p.albedo, p.hole-hypot(u-h.x, v-h.y), scale)
 		}
 	}
 	return luma
