@@ -232,7 +232,7 @@ func (a *app) prepareVision() (err error) {
 	sums := map[string]string{}
 	for _, m := range a.cfg.Vision.Models {
 		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, m)})
-		if sums[m.Name], err = fileSum(m.Path); err != nil {
+		if sums[m.Name], err = modelSum(m.Path); err != nil {
 			a.log.Warn("a model's hash is not known to its events", "model", m.Name, "error", err) // loading it says why in health
 		}
 	}

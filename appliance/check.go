@@ -140,7 +140,13 @@ func (c *checker) model(key string, m ModelConfig) {
 		c.add(key+".name", "expected a name for the events, got nothing")
 	}
 	if m.Path == "" {
-		c.add(key+".path", "expected the path of an ONNX file, got nothing")
+		c.add(key+".path", "expected the path of an ONNX file or %s, got nothing", builtinLine)
+	}
+	if strings.HasPrefix(m.Path, "builtin:") && m.Path != builtinLine {
+		c.add(key+".path", "expected %s, the only model that is built in, got %q", builtinLine, m.Path)
+	}
+	if m.Path == builtinLine && len(m.Classes) > 0 {
+		c.add(key+".classes", "the model that is built in has classes of its own; leave them out")
 	}
 	if m.Confidence < 0 || m.Confidence >= 1 {
 		c.add(key+".confidence", "expected 0 (the default) or a number below 1, got %v", m.Confidence)
@@ -150,7 +156,7 @@ func (c *checker) model(key string, m ModelConfig) {
 func (c *checker) camera(key string, cam CameraConfig, models map[string]bool) {
 	c.level(key+".id", cam.ID)
 	if vision.Kind(cam.Source) == "" {
-		c.add(key+".source", "expected a file, rtsp://…, v4l2:///dev/videoN, gst:… or sim://pattern, got %q", cam.Source)
+		c.add(key+".source", "expected a file, rtsp://…, v4l2:///dev/videoN, gst:… or sim://line, got %q", cam.Source)
 	} else if _, err := newSource(cam); err != nil {
 		c.add(key+".source", "%v", err)
 	}

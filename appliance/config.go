@@ -96,10 +96,14 @@ type VisionConfig struct {
 
 // ModelConfig is one detector.
 type ModelConfig struct {
-	Name       string  `yaml:"name"`
-	Path       string  `yaml:"path"`
-	Confidence float64 `yaml:"confidence"`
+	Name       string   `yaml:"name"`
+	Path       string   `yaml:"path"` // or builtinLine
+	Classes    []string `yaml:"classes"`
+	Confidence float64  `yaml:"confidence"`
 }
+
+// builtinLine is the path of the model that is part of the program.
+const builtinLine = "builtin:line"
 
 // CameraConfig is one camera.
 type CameraConfig struct {

@@ -39,6 +39,7 @@ type commands struct {
 	Clients clientsCommand `cmd:"" help:"See which devices are connected, and keep one out."`
 	DLQ     dlqCommand     `cmd:"" name:"dlq" help:"Work with dead letters."`
 	User    userCommand    `cmd:"" help:"Work with the users of the local broker."`
+	Sim     simCommand     `cmd:"" help:"Work with the simulated line."`
 	Demo    demoCommand    `cmd:"" help:"Try the appliance without a centre."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

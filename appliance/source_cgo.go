@@ -4,11 +4,14 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 
 	"outstation/vision"
 	"outstation/vision/capture"
 	"outstation/vision/onnx"
 	"outstation/vision/sim"
+	"outstation/vision/sim/detector"
 )
 
 // newSource returns what opens a camera's source; it does no I/O.
@@ -22,11 +25,24 @@ func newSource(cam CameraConfig) (func() vision.Source, error) {
 // newDetector returns what loads a model; it does no I/O.
 func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 	return func(context.Context) (vision.Detector, error) {
-		return onnx.New(onnx.Options{
-			Library: cfg.ONNXRuntime, ModelPath: m.Path, ModelName: m.Name,
+		opt := onnx.Options{
+			Library: cfg.ONNXRuntime, ModelPath: m.Path, ModelName: m.Name, Classes: m.Classes,
 			Providers: cfg.Providers, Threads: cfg.Threads, Confidence: m.Confidence,
-		})
+		}
+		if m.Path == detector.Path {
+			opt.ModelPath, opt.Model, opt.Classes = "", detector.ONNX(), detector.Classes()
+		}
+		return onnx.New(opt)
 	}
+}
+
+// modelSum is the SHA-256 of a model, in hex.
+func modelSum(path string) (string, error) {
+	if path != detector.Path {
+		return fileSum(path)
+	}
+	sum := sha256.Sum256(detector.ONNX())
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // redact removes the password from a camera's address.

@@ -8,7 +8,7 @@ import (
 
 // BenchmarkDecode is YOLOX-nano's output for a busy street: 3549×85.
 func BenchmarkDecode(b *testing.B) {
-	y, err := NewYOLOX(YOLOXOptions{Width: 416, Height: 416, Classes: COCO()})
+	y, err := NewYOLOX(HeadOptions{Width: 416, Height: 416, Classes: COCO()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,78 +1,31 @@
 package vision
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"math"
-	"slices"
 )
-
-// Defaults of YOLOXOptions.
-const (
-	DefaultConfidence = 0.30
-	DefaultIoU        = 0.45
-)
-
-// maxCandidates bounds what enters NMS, which is quadratic: the most confident
-// are kept. It is far above what a real frame has at any useful threshold.
-const maxCandidates = 1000
-
-// YOLOXOptions configures a YOLOX decoder.
-type YOLOXOptions struct {
-	Width, Height int      // model input in pixels, multiples of 32
-	Classes       []string // one name per class output
-	Confidence    float64  // least objectness × class score, in (0, 1); 0 means DefaultConfidence
-	IoU           float64  // overlap above which NMS removes the weaker box, in (0, 1]; 0 means DefaultIoU
-}
 
 // YOLOX decodes the raw output of a YOLOX head (Ge et al. 2021, "YOLOX:
 // Exceeding YOLO Series in 2021", arXiv:2107.08430, section 2.1: anchor-free,
 // one prediction per grid cell). It keeps scratch memory, so one goroutine
 // uses it at a time.
 type YOLOX struct {
-	opts       YOLOXOptions
-	cells      []cell
-	candidates []candidate
-	kept       []Detection
-	keptRaw    []candidate
+	boxes
+	cells []cell
 }
+
+var _ Head = (*YOLOX)(nil)
 
 // cell is one position of one feature map.
 type cell struct{ x, y, stride float32 }
 
-// candidate is a box above the threshold, in pixels of the model's input.
-type candidate struct {
-	x0, y0, x1, y1 float64
-	score          float64
-	class, index   int
-}
-
 // NewYOLOX returns a decoder, or an error that names every impossible option.
-func NewYOLOX(opts YOLOXOptions) (*YOLOX, error) {
-	if opts.Confidence == 0 {
-		opts.Confidence = DefaultConfidence
-	}
-	if opts.IoU == 0 {
-		opts.IoU = DefaultIoU
-	}
-	var errs []error
-	if opts.Width <= 0 || opts.Height <= 0 || opts.Width%32 != 0 || opts.Height%32 != 0 {
-		errs = append(errs, fmt.Errorf("input size %d×%d: want positive multiples of 32", opts.Width, opts.Height))
-	}
-	if len(opts.Classes) == 0 {
-		errs = append(errs, errors.New("no classes"))
-	}
-	if !(opts.Confidence > 0 && opts.Confidence < 1) {
-		errs = append(errs, fmt.Errorf("confidence %v: want more than 0 and less than 1", opts.Confidence))
-	}
-	if !(opts.IoU > 0 && opts.IoU <= 1) {
-		errs = append(errs, fmt.Errorf("IoU %v: want more than 0 and at most 1", opts.IoU))
-	}
-	if err := errors.Join(errs...); err != nil {
+func NewYOLOX(opts HeadOptions) (*YOLOX, error) {
+	b, err := newBoxes(opts)
+	if err != nil {
 		return nil, fmt.Errorf("vision: YOLOX options: %w", err)
 	}
-	return &YOLOX{opts: opts, cells: yoloxCells(opts.Width, opts.Height)}, nil
+	return &YOLOX{boxes: b, cells: yoloxCells(opts.Width, opts.Height)}, nil
 }
 
 // yoloxCells lists the grids of strides 8, 16 and 32 in the order of the output.
@@ -88,6 +41,9 @@ func yoloxCells(width, height int) []cell {
 	return cells
 }
 
+// Values is the length of the output.
+func (y *YOLOX) Values() int { return y.Rows() * y.Columns() }
+
 // Rows is the number of predictions of one image: the sum of the three grids.
 func (y *YOLOX) Rows() int { return len(y.cells) }
 
@@ -100,21 +56,11 @@ func (y *YOLOX) Columns() int { return 5 + len(y.opts.Classes) }
 // NMS runs within each class. The most confident come first. The result is the
 // decoder's own memory, valid until the next Decode.
 func (y *YOLOX) Decode(out []float32, scale float64, frameW, frameH int) ([]Detection, error) {
-	if got, want := len(out), y.Rows()*y.Columns(); got != want {
+	if got, want := len(out), y.Values(); got != want {
 		return nil, fmt.Errorf("vision: YOLOX output has %d values, want %d (%d×%d)", got, want, y.Rows(), y.Columns())
 	}
-	if !(scale > 0) {
-		return nil, fmt.Errorf("vision: letterbox scale %v, want more than 0", scale)
-	}
 	y.collect(out)
-	y.suppress()
-	y.kept = y.kept[:0]
-	for _, c := range y.keptRaw {
-		if box, ok := clip(c.x0/scale, c.y0/scale, c.x1/scale, c.y1/scale, frameW, frameH); ok {
-			y.kept = append(y.kept, Detection{Class: y.opts.Classes[c.class], Confidence: min(c.score, 1), Box: box})
-		}
-	}
-	return y.kept, nil
+	return y.finish(scale, frameW, frameH)
 }
 
 // collect gathers the candidates above the threshold. Class scores are at most
@@ -146,31 +92,4 @@ func argmax(v []float32) (index int, value float32) {
 		}
 	}
 	return index, value
-}
-
-// suppress is greedy non-maximum suppression within each class.
-func (y *YOLOX) suppress() {
-	slices.SortFunc(y.candidates, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.index, b.index))
-	})
-	y.keptRaw = y.keptRaw[:0]
-	for _, c := range y.candidates[:min(len(y.candidates), maxCandidates)] {
-		overlaps := slices.ContainsFunc(y.keptRaw, func(k candidate) bool {
-			return k.class == c.class && iou(&k, &c) > y.opts.IoU
-		})
-		if !overlaps {
-			y.keptRaw = append(y.keptRaw, c)
-		}
-	}
-}
-
-// iou is the intersection over union of two boxes, in [0, 1].
-func iou(a, b *candidate) float64 {
-	w := min(a.x1, b.x1) - max(a.x0, b.x0)
-	h := min(a.y1, b.y1) - max(a.y0, b.y0)
-	if w <= 0 || h <= 0 {
-		return 0
-	}
-	inter := w * h
-	return inter / ((a.x1-a.x0)*(a.y1-a.y0) + (b.x1-b.x0)*(b.y1-b.y0) - inter)
 }

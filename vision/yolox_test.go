@@ -92,7 +92,7 @@ func TestDecodeMatchesTheReference(t *testing.T) {
 	for round := range 200 {
 		size, classes := 32*(1+r.IntN(13)), 1+r.IntN(80)
 		threshold, overlap, scale := 0.05+r.Float64()*0.8, 0.2+r.Float64()*0.7, 0.2+r.Float64()
-		y, err := NewYOLOX(YOLOXOptions{Width: size, Height: size, Classes: COCO()[:classes], Confidence: threshold, IoU: overlap})
+		y, err := NewYOLOX(HeadOptions{Width: size, Height: size, Classes: COCO()[:classes], Confidence: threshold, IoU: overlap})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func TestDecodeMatchesTheReference(t *testing.T) {
 // cell speaks.
 func one(t *testing.T, cell int, values ...float32) (*YOLOX, []float32) {
 	t.Helper()
-	y, err := NewYOLOX(YOLOXOptions{Width: 32, Height: 32, Classes: []string{"x"}})
+	y, err := NewYOLOX(HeadOptions{Width: 32, Height: 32, Classes: []string{"x"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestDecodeSurvivesNonsense(t *testing.T) {
 }
 
 func TestNewYOLOXRefuses(t *testing.T) {
-	for _, o := range []YOLOXOptions{
+	for _, o := range []HeadOptions{
 		{Width: 33, Height: 32, Classes: COCO()},
 		{Width: 32, Height: 0, Classes: COCO()},
 		{Width: 32, Height: 32},

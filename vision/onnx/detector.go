@@ -19,16 +19,16 @@ import (
 // letterboxPad is the grey that YOLOX was trained with around its pictures.
 const letterboxPad = 114
 
-// Detector is a YOLOX model in an ONNX Runtime session. It implements
+// Detector is a model in an ONNX Runtime session. It implements
 // vision.Detector: one goroutine at a time, Info for any.
 type Detector struct {
 	info    vision.DetectorInfo
-	decoder *vision.YOLOX
-	pixels  []byte    // letterboxed frame, BGR HWC
-	input   []float32 // BGR CHW; the memory of the input tensor
+	head    vision.Head
+	pixels  []byte    // letterboxed frame, BGR HWC; of a uint8 model the memory of the input tensor
+	input   []float32 // BGR CHW, the memory of a float model's input tensor; else nil
 	output  []float32 // the memory of the output tensor
 	pinner  runtime.Pinner
-	tensors []*ort.Tensor[float32]
+	tensors []ort.Value
 	session *ort.AdvancedSession
 }
 
@@ -59,36 +59,33 @@ func New(o Options) (*Detector, error) {
 	if err := load(o.Library); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(o.ModelPath); err != nil {
+	if _, err := os.Stat(o.ModelPath); o.Model == nil && err != nil {
 		return nil, fmt.Errorf("onnx: model %q: %w; copy the model there or correct its path (vision.models)", o.ModelName, err)
 	}
 	shape, err := inspect(o)
 	if err != nil {
-		return nil, fmt.Errorf("onnx: model %q at %s: %w", o.ModelName, o.ModelPath, err)
+		return nil, fmt.Errorf("onnx: model %q %s: %w", o.ModelName, o.where(), err)
 	}
 	d, err := build(o, shape)
 	if err != nil {
-		return nil, fmt.Errorf("onnx: model %q at %s: %w", o.ModelName, o.ModelPath, err)
+		return nil, fmt.Errorf("onnx: model %q %s: %w", o.ModelName, o.where(), err)
 	}
 	return d, nil
 }
 
 // build makes tensors and session for a model of known shape.
 func build(o Options, s shape) (*Detector, error) {
-	decoder, err := vision.NewYOLOX(vision.YOLOXOptions{
-		Width: s.width, Height: s.height, Classes: o.Classes, Confidence: o.Confidence, IoU: o.IoU,
-	})
+	head, outDims, err := s.head(o)
 	if err != nil {
 		return nil, err
 	}
 	d := &Detector{
-		info:    vision.DetectorInfo{Model: o.ModelName, InputWidth: s.width, InputHeight: s.height},
-		decoder: decoder,
-		pixels:  make([]byte, 3*s.width*s.height),
-		input:   make([]float32, 3*s.width*s.height),
-		output:  make([]float32, decoder.Rows()*decoder.Columns()),
+		info:   vision.DetectorInfo{Model: o.ModelName, InputWidth: s.width, InputHeight: s.height},
+		head:   head,
+		pixels: make([]byte, 3*s.width*s.height),
+		output: make([]float32, head.Values()),
 	}
-	if err := d.connect(o, s); err != nil {
+	if err := d.connect(o, s, outDims); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -96,9 +93,9 @@ func build(o Options, s shape) (*Detector, error) {
 
 // tensor wraps memory that ONNX Runtime will keep a pointer to: it is pinned
 // for the life of the detector.
-func (d *Detector) tensor(memory []float32, dims ...int64) (ort.Value, error) {
+func tensor[T ort.TensorData](d *Detector, memory []T, dims ort.Shape) (ort.Value, error) {
 	d.pinner.Pin(&memory[0])
-	t, err := ort.NewTensor(ort.NewShape(dims...), memory)
+	t, err := ort.NewTensor(dims, memory)
 	if err != nil {
 		return nil, fmt.Errorf("tensor %v: %w", dims, err)
 	}
@@ -106,14 +103,24 @@ func (d *Detector) tensor(memory []float32, dims ...int64) (ort.Value, error) {
 	return t, nil
 }
 
+// inputTensor is the pixels themselves, or their floats.
+func (d *Detector) inputTensor(s shape) (ort.Value, error) {
+	h, w := int64(s.height), int64(s.width)
+	if s.bytes {
+		return tensor(d, d.pixels, ort.NewShape(1, h, w, 3))
+	}
+	d.input = make([]float32, len(d.pixels))
+	return tensor(d, d.input, ort.NewShape(1, 3, h, w))
+}
+
 // connect makes the session with the first provider that works, and notes why
 // those before it did not.
-func (d *Detector) connect(o Options, s shape) error {
-	in, err := d.tensor(d.input, 1, 3, int64(s.height), int64(s.width))
+func (d *Detector) connect(o Options, s shape, outDims ort.Shape) error {
+	in, err := d.inputTensor(s)
 	if err != nil {
 		return err
 	}
-	out, err := d.tensor(d.output, 1, int64(d.decoder.Rows()), int64(d.decoder.Columns()))
+	out, err := tensor(d, d.output, outDims)
 	if err != nil {
 		return err
 	}
@@ -139,7 +146,9 @@ func (d *Detector) Detect(f vision.Frame) ([]vision.Detection, vision.Timing, er
 	if err != nil {
 		return nil, t, fmt.Errorf("onnx: preprocessing: %w", err)
 	}
-	vision.HWCToCHW(d.input, d.pixels)
+	if d.input != nil {
+		vision.HWCToCHW(d.input, d.pixels)
+	}
 	prepared := time.Now()
 	t.Preprocess = prepared.Sub(began)
 	if err := d.session.Run(); err != nil {
@@ -147,7 +156,7 @@ func (d *Detector) Detect(f vision.Frame) ([]vision.Detection, vision.Timing, er
 	}
 	ran := time.Now()
 	t.Run = ran.Sub(prepared)
-	found, err := d.decoder.Decode(d.output, scale, f.Width, f.Height)
+	found, err := d.head.Decode(d.output, scale, f.Width, f.Height)
 	t.Postprocess = time.Since(ran)
 	return found, t, err
 }

@@ -20,11 +20,12 @@ const (
 // Options configures a detector.
 type Options struct {
 	Library    string   // path of libonnxruntime; the same for the whole process
-	ModelPath  string   // path of a YOLOX model in ONNX form
+	ModelPath  string   // path of a model in ONNX form
+	Model      []byte   // or the model itself
 	ModelName  string   // what events call it
 	Providers  []string // in order of preference; empty means cpu
 	Threads    int      // intra-op threads on the CPU; 0 means one per CPU
-	Classes    []string // nil means COCO's
+	Classes    []string // empty means COCO's
 	Confidence float64  // least confidence, in (0, 1); 0 means vision.DefaultConfidence
 	IoU        float64  // NMS threshold, in (0, 1]; 0 means vision.DefaultIoU
 
@@ -34,14 +35,26 @@ type Options struct {
 	InputSize int
 }
 
+// file is where the model is.
+func (o Options) file() file { return file{o.ModelPath, o.Model} }
+
+// where says where the model is, for errors.
+func (o Options) where() string {
+	if o.Model != nil {
+		return "in this program"
+	}
+	return "at " + o.ModelPath
+}
+
 // DefaultInputSize is the input of YOLOX's small models.
 const DefaultInputSize = 416
 
 // check fills in defaults and reports every impossible option at once.
 func (o Options) check() (Options, error) {
 	var errs []error
-	if o.Library == "" || o.ModelPath == "" || o.ModelName == "" {
-		errs = append(errs, fmt.Errorf("library %q, model path %q and model name %q: none may be empty", o.Library, o.ModelPath, o.ModelName))
+	if o.Library == "" || (o.ModelPath == "") == (o.Model == nil) || o.ModelName == "" {
+		errs = append(errs, fmt.Errorf("library %q, model path %q (or %d bytes) and model name %q: want each, and the model once",
+			o.Library, o.ModelPath, len(o.Model), o.ModelName))
 	}
 	if len(o.Providers) == 0 {
 		o.Providers = []string{ProviderCPU}
@@ -57,7 +70,7 @@ func (o Options) check() (Options, error) {
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()
 	}
-	if o.Classes == nil {
+	if len(o.Classes) == 0 {
 		o.Classes = vision.COCO()
 	}
 	if o.InputSize == 0 {

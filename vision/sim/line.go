@@ -253,3 +253,9 @@ func covered(b vision.Box, later []placed) bool {
 	}
 	return float64(hidden) > hiddenPart*n*n
 }
+
+// Crossing is how many frames after one no part of it is left.
+func (l *Line) Crossing() int64 {
+	way := float64(l.opts.Width)/l.scale + 2*(partMax+pitch)
+	return int64(math.Ceil(way / l.speed * l.opts.FPS))
+}

@@ -1,0 +1,92 @@
+//go:build !novision
+
+package onnx
+
+import (
+	"slices"
+	"testing"
+
+	"outstation/vision"
+	"outstation/vision/sim"
+	"outstation/vision/sim/detector"
+	"outstation/vision/testfiles"
+)
+
+// lineDetector is the built-in model.
+func lineDetector(t testing.TB, confidence float64) *Detector {
+	t.Helper()
+	d, err := New(Options{
+		Library: testfiles.Library().Need(t), Model: detector.ONNX(), ModelName: "line", Classes: detector.Classes(), Confidence: confidence, Threads: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// TestBuiltInModelFindsTheLine is a short form of `outstation sim eval` with
+// the bars of its README, on a seed that training never saw. A few frames
+// say less than thousands, so the bars of the flaws are lower here.
+func TestBuiltInModelFindsTheLine(t *testing.T) {
+	d := lineDetector(t, 0.01)
+	line, err := sim.NewLine(sim.LineOptions{Seed: 77, DefectRate: 0.6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scorer, o := sim.NewScorer(), line.Options()
+	for i := range int64(60) {
+		index := i * line.Crossing()
+		f := vision.Frame{Width: o.Width, Height: o.Height, Image: line.Image(index)}
+		found, _, err := d.Detect(f)
+		f.Image.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		scorer.Add(line.Truth(index).Labels(), found)
+	}
+	classes, mean := scorer.Result(vision.DefaultConfidence)
+	t.Logf("mAP@0.5 %.3f, %+v", mean, classes)
+	if mean < 0.55 || classes[0].AP < 0.98 {
+		t.Errorf("mAP@0.5 %.3f, part %.3f; want 0.55 and 0.98 at least", mean, classes[0].AP)
+	}
+}
+
+// TestBytesAreNeverStale alternates two pictures of a model whose input is the
+// pixels themselves.
+func TestBytesAreNeverStale(t *testing.T) {
+	d := lineDetector(t, 0)
+	line, err := sim.NewLine(sim.LineOptions{Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := func(index int64) vision.Frame {
+		return vision.Frame{Width: 1280, Height: 720, Image: line.Image(index)}
+	}
+	var first []vision.Detection
+	for i := range 4 {
+		found, _, err := d.Detect(frame(200))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = slices.Clone(found)
+		}
+		if len(found) == 0 || !slices.Equal(found, first) {
+			t.Fatalf("round %d: found %v, want %v", i, found, first)
+		}
+		if found, _, err = d.Detect(blankFrame()); err != nil || len(found) != 0 {
+			t.Fatalf("round %d: found %v in a grey picture (err %v), want nothing", i, found, err)
+		}
+	}
+}
+
+func TestModelInTwoPlacesIsRefused(t *testing.T) {
+	if _, err := New(Options{Library: "x", ModelPath: "y", Model: detector.ONNX(), ModelName: "line"}); err == nil {
+		t.Error("no error")
+	}
+}
