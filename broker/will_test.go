@@ -51,6 +51,18 @@ func storedWills(t testing.TB, b *Broker, n int) {
 	}
 }
 
+// toldOf is the next message that a sink was told, or fails the test.
+func toldOf(t testing.TB, told <-chan Message) Message {
+	t.Helper()
+	select {
+	case m := <-told:
+		return m
+	case <-time.After(10 * time.Second):
+		t.Fatal("the sink was told nothing within 10 s")
+		return Message{}
+	}
+}
+
 // waits reports whether a will waits for its time.
 func waits(b *Broker, id string) bool {
 	s := b.hook.sessions.get(id)
@@ -108,7 +120,7 @@ func TestWillKeepsItsPropertiesOverAKill(t *testing.T) {
 	b = afterKill(t, b, Options{willGrace: 300 * time.Millisecond, Sink: func(m Message) Store { told <- m; return nil }})
 	w := wills(t, b)
 	w.expectWill("d")
-	if m := <-told; m.ClientID != "d" || m.QoS != 1 || !m.Retain || m.Expiry.IsZero() || len(m.Properties) == 0 {
+	if m := toldOf(t, told); m.ClientID != "d" || m.QoS != 1 || !m.Retain || m.Expiry.IsZero() || len(m.Properties) == 0 {
 		t.Errorf("got %+v", m)
 	}
 	if b.Stats().Retained != 1 {
@@ -127,15 +139,17 @@ func TestWillKeepsItsPropertiesOverAKill(t *testing.T) {
 // TestWillIsNotForgottenBeforeItIsStored: a kill in between publishes it
 // again.
 func TestWillIsNotForgottenBeforeItIsStored(t *testing.T) {
-	var stored func(error)
-	taken := make(chan struct{})
-	b := startBroker(t, Options{Sink: func(Message) Store {
-		return func(done func(error)) error { stored = done; close(taken); return nil }
+	told, stored := make(chan Message, 1), make(chan func(error), 1)
+	b := startBroker(t, Options{Sink: func(m Message) Store {
+		return func(done func(error)) error { stored <- done; told <- m; return nil }
 	}})
 	willing(t, b, "d", 0, 1000).conn.Close()
-	<-taken
+	toldOf(t, told)
+	if err := b.hook.sessions.store.write(); err != nil { // what was to be deleted is
+		t.Fatal(err)
+	}
 	storedWills(t, b, 1)
-	stored(nil)
+	(<-stored)(nil)
 	storedWills(t, b, 0)
 }
 
@@ -182,11 +196,11 @@ func TestCleanStopLeavesWillsToTheNextProcess(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if m := <-told; m.ClientID != "clean" || len(told) != 0 {
+	if m := toldOf(t, told); m.ClientID != "clean" || len(told) != 0 {
 		t.Errorf("got that of %s and %d more, expected only clean's", m.ClientID, len(told))
 	}
 	b = startBroker(t, Options{Dir: b.opt.Dir, Sink: sink, willGrace: time.Millisecond})
-	if m := <-told; m.ClientID != "connected" {
+	if m := toldOf(t, told); m.ClientID != "connected" {
 		t.Errorf("got that of %s, expected connected's", m.ClientID)
 	}
 	if !waits(b, "waiting") {
