@@ -150,7 +150,7 @@ var targets = sync.Pool{New: func() any { return new([]target) }}
 // retained hands the retained messages of a new subscription to its session.
 // wait is called while the disk does not keep up, and says when to give up.
 func (a *sessions) retained(s *session, sub packets.Subscription, wait func() bool) {
-	for _, pk := range a.server.Topics.Messages(sub.Filter) {
+	for _, pk := range a.retain.matching(sub.Filter) {
 		now := time.Now()
 		m := a.retain.get(pk.TopicName, now)
 		if m == nil {
