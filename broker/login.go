@@ -211,7 +211,11 @@ func (h *hook) refuseConnect(cl *mqtt.Client, reason error) {
 	} else {
 		ack.Properties.ReasonString = code.Reason
 	}
-	if err := cl.WritePacket(ack); err != nil {
+	err := cl.Net.Conn.SetWriteDeadline(time.Now().Add(closeFlush)) // that of the beginning may have passed while it waited
+	if err == nil {
+		err = cl.WritePacket(ack)
+	}
+	if err != nil {
 		h.opt.Logger.Debug("a refused device was not told", "client", cl.ID, "error", err)
 	}
 }

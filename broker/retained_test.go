@@ -69,7 +69,7 @@ func TestRetainedMessagesAreBounded(t *testing.T) {
 // would have got when it was published.
 func TestRetainedMessagesOfAFilter(t *testing.T) {
 	b := startBroker(t, Options{})
-	topics := []string{"a", "a/b", "a/b/c", "ab", "/", "/a", "b/b", "$own", "$own/b"}
+	topics := []string{"a", "a/b", "a/b/c", "ab", "/", "/a", "b/b", "$own", "$own/b", "$share/g/a/b"}
 	pub := connect(t, b, "pub", 5, true)
 	for _, topic := range topics {
 		pub.send(packets.Packet{
