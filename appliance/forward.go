@@ -101,7 +101,7 @@ func (f *forwarder) enqueue(ev forward.Event, done func(error)) error {
 	}
 	return f.out.queue.Enqueue(message(route, to, 1, ev.Bytes, false), func(err error) {
 		if err == nil {
-			f.stats.Stored(ev.Source)
+			f.stats.Stored(ev.Source, ev.EventType, time.Now())
 		}
 		done(err)
 	})

@@ -200,7 +200,10 @@ func webDownlink(d uplink.DownStats) web.Downlink {
 func webSources(sources []forward.SourceStats) []web.EventSource {
 	out := make([]web.EventSource, len(sources))
 	for i, s := range sources {
-		out[i] = web.EventSource{Source: s.Source, Events: s.Events, Unparsed: s.Unparsed, Refused: s.Refused, LastUnparsed: s.LastReason}
+		out[i] = web.EventSource{
+			Source: s.Source, Events: s.Events, Unparsed: s.Unparsed, Refused: s.Refused, LastUnparsed: s.LastReason,
+			LastType: s.LastType, LastAt: s.LastAt,
+		}
 	}
 	return out
 }

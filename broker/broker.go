@@ -91,7 +91,8 @@ type Options struct {
 	// Unsynced leaves out the sync of each commit. For tests only.
 	Unsynced bool
 
-	fault func() error // for tests: called before each commit of the store
+	fault     func() error  // for tests: called before each commit of the store
+	willGrace time.Duration // for tests: in the place of DefaultWillGrace
 }
 
 // Broker is the embedded MQTT server. Its methods may be called from any
@@ -183,6 +184,7 @@ func (b *Broker) restore() error {
 	for _, s := range b.hook.sessions.all() { // users and rules may be others
 		b.hook.judgeAgain(s, b.hook.policy.Load())
 	}
+	b.hook.executeWills(st, &left, cmp.Or(b.opt.willGrace, DefaultWillGrace))
 	return nil
 }
 

@@ -67,8 +67,12 @@ func (h *hook) endConnection(cl *mqtt.Client, g *gate) {
 	}
 	g.session.detach(g)
 	h.sessions.note(g.session)
-	if g.will != nil && !g.leaving {
-		h.sendWill(cl, g)
+	switch {
+	case g.will == nil:
+	case g.leaving:
+		g.session.forgetWill(g.will)
+	default:
+		h.sendWill(g.will, g.session)
 	}
 	if !g.session.survives() {
 		h.sessions.drop(g.session)

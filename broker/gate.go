@@ -35,7 +35,7 @@ const (
 type gate struct {
 	net.Conn
 	stats *counters
-	will  *packets.Packet // of the device, or nil
+	will  *will // of the device, or nil
 	who   identity
 
 	traffic *traffic

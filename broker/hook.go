@@ -135,11 +135,11 @@ func (h *hook) forget(id string, g *gate) {
 	}
 }
 
-func messageOf(cl *mqtt.Client, pk packets.Packet) Message {
+func messageOf(client string, pk packets.Packet) Message {
 	m := Message{
-		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain,
+		ClientID: client, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain,
 	}
-	if cl.Properties.ProtocolVersion >= 5 {
+	if pk.ProtocolVersion >= 5 {
 		m.Expiry, m.Properties = expiryOf(pk.Properties, time.Now()), encodeProperties(pk.Properties)
 	}
 	return m
@@ -180,7 +180,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	}
 	local := h.spread(pk, cl.ID)
 	pk.Ignore = true // the server has nothing left to do but to acknowledge
-	store := join(h.sink(messageOf(cl, pk)), local)
+	store := join(h.sink(messageOf(cl.ID, pk)), local)
 	if pk.FixedHeader.Qos == 0 {
 		h.storeUnasked(store)
 		return pk, nil

@@ -38,6 +38,7 @@ type ledger struct {
 	ahead   int64               // bytes in waiting
 	loading bool                // a goroutine reads, and goes on with pump
 	inbound map[uint16]struct{} // QoS 2 publishes of the device that PUBREL is to follow
+	will    *will               // that is in the store, or nil
 }
 
 // idOf is the packet id of a delivery. It follows from the sequence number,

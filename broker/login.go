@@ -158,7 +158,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		return err
 	}
 	g := newGate(c, cl.Properties.ProtocolVersion, h.stats)
-	g.who, g.will = who, takeWill(cl, pk)
+	g.who, g.will = who, takeWill(cl, who, pk)
 	g.traffic, g.rate, g.maxHeld, p.gate = p.traffic, newBucket(h.opt.Limits.PublishesPerS), h.opt.Limits.MaxInflight, g
 	if most := uint16(h.opt.MaxKeepAlive / time.Second); most > 0 && cl.Properties.ProtocolVersion >= 5 && (pk.Connect.Keepalive == 0 || pk.Connect.Keepalive > most) {
 		cl.State.Keepalive, cl.State.ServerKeepalive = most, true
@@ -211,7 +211,11 @@ func (h *hook) refuseConnect(cl *mqtt.Client, reason error) {
 	} else {
 		ack.Properties.ReasonString = code.Reason
 	}
-	if err := cl.WritePacket(ack); err != nil {
+	err := cl.Net.Conn.SetWriteDeadline(time.Now().Add(closeFlush)) // that of the beginning may have passed while it waited
+	if err == nil {
+		err = cl.WritePacket(ack)
+	}
+	if err != nil {
 		h.opt.Logger.Debug("a refused device was not told", "client", cl.ID, "error", err)
 	}
 }

@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"bufio"
 	"crypto/sha512"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -543,5 +545,23 @@ func TestMosquittosClientsLogIn(t *testing.T) {
 	out, err := exec.Command("mosquitto_sub", "-h", "127.0.0.1", "-p", port, "-u", "press", "-P", "right", "-C", "1", "-W", "10", "-t", "#").CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "42" {
 		t.Errorf("got %v: %q, expected the retained message", err, out)
+	}
+}
+
+// TestALoginThatWaitedLongIsAnswered: by then the deadline that a connection
+// begins with has passed.
+func TestALoginThatWaitedLongIsAnswered(t *testing.T) {
+	b := startBroker(t, Options{Users: usersOf(t, "press:right")})
+	here, there := net.Pipe()
+	defer there.Close()
+	if err := here.SetDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	cl := b.server.NewClient(&peer{Conn: here, hook: b.hook, traffic: &traffic{}}, "tcp", "slow", false)
+	cl.Properties.ProtocolVersion = 4
+	go b.hook.refuseConnect(cl, packets.ErrServerBusy)
+	d := &device{t: t, conn: there, in: bufio.NewReader(there), v: 4}
+	if ack := d.expect(packets.Connack); ack.ReasonCode != packets.Err3ServerUnavailable.Code {
+		t.Errorf("got %d, expected 3 (unavailable)", ack.ReasonCode)
 	}
 }

@@ -8,11 +8,12 @@ func (s *session) belongs(who identity) bool {
 	return s.who.kind == nobody || s.who.user == who.user
 }
 
-// adopt says whose the session is.
-func (s *session) adopt(who identity) {
+// adopt says whose the session is, and what it wants said when its connection
+// is lost, or nil.
+func (s *session) adopt(who identity, w *will) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.who = who
+	s.who, s.said = who, w
 }
 
 // owner is whose the session is.

@@ -15,6 +15,7 @@ import (
 const (
 	prefixSession      = 'c' // c session        -> sessionRecord, JSON
 	prefixSubscription = 's' // s session filter -> packets.Subscription, JSON
+	prefixWill         = 'w' // w session        -> willRecord, JSON; it is not published yet
 	prefixInbound      = 'i' // i session id     -> nothing: a QoS 2 publish that came in, before its PUBREL
 	prefixDelivery     = 'd' // d session seq    -> delivery
 	prefixMessage      = 'm' // m number         -> message that more than one key refers to
@@ -23,7 +24,7 @@ const (
 )
 
 // prefixes are those of all keys.
-var prefixes = []byte{prefixSession, prefixSubscription, prefixInbound, prefixDelivery, prefixMessage, prefixRetained, prefixClock}
+var prefixes = []byte{prefixSession, prefixSubscription, prefixWill, prefixInbound, prefixDelivery, prefixMessage, prefixRetained, prefixClock}
 
 // errRecord says that a stored value cannot be read.
 var errRecord = errors.New("stored record cannot be read")

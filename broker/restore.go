@@ -17,7 +17,8 @@ type restored struct {
 	retained      map[string]uint64 // topic -> message
 	refs          map[uint64]int    // shared message -> keys that refer to it
 	messages      map[uint64]*outgoing
-	orphans       map[uint64]bool // sessions that have keys but no record
+	wills         map[uint64]*will // session -> what was not published
+	orphans       map[uint64]bool  // sessions that have keys but no record
 	orphanMessage [][]byte
 }
 
@@ -35,7 +36,7 @@ type found struct {
 func (r *restored) read(st *store) error {
 	*r = restored{
 		sessions: map[uint64]*found{}, retained: map[string]uint64{}, refs: map[uint64]int{},
-		messages: map[uint64]*outgoing{}, orphans: map[uint64]bool{},
+		messages: map[uint64]*outgoing{}, orphans: map[uint64]bool{}, wills: map[uint64]*will{},
 	}
 	now := time.Now()
 	st.clock = resume(0, 0, now)
@@ -47,7 +48,7 @@ func (r *restored) read(st *store) error {
 			prefix byte
 			take   func(st *store, key, value []byte) error
 		}{
-			{prefixSession, r.session}, {prefixSubscription, r.subscription}, {prefixInbound, r.publish},
+			{prefixSession, r.session}, {prefixSubscription, r.subscription}, {prefixWill, r.will}, {prefixInbound, r.publish},
 			{prefixDelivery, r.delivery}, {prefixRetained, r.topic}, {prefixMessage, r.message},
 		} {
 			if err := each(txn, step.prefix, func(k, v []byte) error { return step.take(st, k, v) }); err != nil {

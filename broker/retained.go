@@ -3,6 +3,8 @@ package broker
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,6 +102,21 @@ func (r *retained) record(m *outgoing, number uint64, g *bundle) {
 func (r *retained) restore(m *outgoing, number uint64) {
 	r.set(m)
 	r.byTopic[m.topic].number = number
+}
+
+// matching lists what a filter matches. The server's index leaves out the
+// level above a # (section 4.7.1.2 of both specifications), and knows of the
+// topics that a wildcard at the beginning does not match (section 4.7.2) only
+// $SYS.
+func (r *retained) matching(filter string) []packets.Packet {
+	list := r.server.Topics.Messages(filter)
+	if above, ok := strings.CutSuffix(filter, "/#"); ok {
+		list = append(list, r.server.Topics.Messages(above)...)
+	}
+	if !strings.HasPrefix(filter, "+") && !strings.HasPrefix(filter, "#") {
+		return list
+	}
+	return slices.DeleteFunc(list, func(pk packets.Packet) bool { return strings.HasPrefix(pk.TopicName, "$") })
 }
 
 // get returns the retained message of a topic, or nil if it has expired.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -61,5 +62,68 @@ func TestRetainedMessagesAreBounded(t *testing.T) {
 	}
 	if s := b.Stats(); s.Retained != 2 || s.Sessions.RetainedRefused != 2 {
 		t.Errorf("got %d retained and %d refused, expected 2 and 2", s.Retained, s.Sessions.RetainedRefused)
+	}
+}
+
+// TestRetainedMessagesOfAFilter: what a new subscription gets is what it
+// would have got when it was published.
+func TestRetainedMessagesOfAFilter(t *testing.T) {
+	b := startBroker(t, Options{})
+	topics := []string{"a", "a/b", "a/b/c", "ab", "/", "/a", "b/b", "$own", "$own/b", "$share/g/a/b"}
+	pub := connect(t, b, "pub", 5, true)
+	for _, topic := range topics {
+		pub.send(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1, Retain: true}, TopicName: topic, PacketID: 9, Payload: []byte("x"),
+		})
+		pub.expectAcks(packets.Puback, 9)
+	}
+	for _, c := range []struct {
+		filter string
+		want   []string
+	}{
+		{"a/#", []string{"a", "a/b", "a/b/c"}},
+		{"a/b/#", []string{"a/b", "a/b/c"}},
+		{"a/b/c/#", []string{"a/b/c"}},
+		{"a/+/#", []string{"a/b", "a/b/c"}},
+		{"+/#", []string{"/", "/a", "a", "a/b", "a/b/c", "ab", "b/b"}},
+		{"+/+/#", []string{"/", "/a", "a/b", "a/b/c", "b/b"}},
+		{"#", []string{"/", "/a", "a", "a/b", "a/b/c", "ab", "b/b"}},
+		{"/#", []string{"/", "/a"}},
+		{"+", []string{"a", "ab"}},
+		{"+/b", []string{"a/b", "b/b"}},
+		{"a", []string{"a"}},
+		{"c/#", nil},
+		{"$own/#", []string{"$own", "$own/b"}},
+		{"$own/+", []string{"$own/b"}},
+		{"$own", []string{"$own"}},
+		{"$share/g/a/#", nil}, // MQTT 5, section 4.8.2
+	} {
+		d := connect(t, b, "sub", 5, true)
+		d.subscribeTo(packets.Subscription{Filter: c.filter, Qos: 1})
+		var got []string
+		for range c.want {
+			pk := d.expect(packets.Publish)
+			if got = append(got, pk.TopicName); !pk.FixedHeader.Retain {
+				t.Errorf("%s: %s came without the retain flag", c.filter, pk.TopicName)
+			}
+			d.puback(pk.PacketID)
+		}
+		d.expectSilence()
+		if slices.Sort(got); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %q, expected %q", c.filter, got, c.want)
+		}
+		d.conn.Close()
+	}
+}
+
+// TestServersOwnTopicsNeedTheirName: # brings nothing below $SYS.
+func TestServersOwnTopicsNeedTheirName(t *testing.T) {
+	b := startBroker(t, Options{})
+	d := connect(t, b, "sub", 5, true)
+	d.subscribeTo(packets.Subscription{Filter: "#"}, packets.Subscription{Filter: "+/#"}, packets.Subscription{Filter: "+/broker/version"})
+	d.expectSilence()
+	d.subscribe("$SYS/broker/version/#")
+	if pk := d.expect(packets.Publish); pk.TopicName != "$SYS/broker/version" {
+		t.Errorf("got %s, expected $SYS/broker/version", pk.TopicName)
 	}
 }

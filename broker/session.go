@@ -46,6 +46,7 @@ type session struct {
 	bytes   int64                // of all of them
 	lastID  uint16
 	order   uint64
+	said    *will        // of the newest connection, until it is published or withdrawn
 	will    *delayedWill // of a device that is away, or nil
 
 	expiry  uint32    // seconds that it outlives the connection; see never
@@ -61,12 +62,6 @@ type sessionLimit struct {
 	messages int
 	bytes    int64
 	window   int // in flight; an MQTT 5 device may allow fewer (Receive Maximum)
-}
-
-// delayedWill is a will that waits for its time.
-type delayedWill struct {
-	timer   *time.Timer
-	publish func()
 }
 
 // delivery is a message that one session is owed.
@@ -195,26 +190,6 @@ func (s *session) expired() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.present() && (!s.keep || (s.expiry != never && time.Since(s.away) >= time.Duration(s.expiry)*time.Second))
-}
-
-// later publishes a will after a delay, unless the device is back before.
-func (s *session) later(delay time.Duration, publish func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.gate == nil {
-		s.will = &delayedWill{time.AfterFunc(delay, publish), publish}
-	}
-}
-
-// hurry publishes a will that waits.
-func (s *session) hurry() {
-	s.mu.Lock()
-	w := s.will
-	s.will = nil
-	s.mu.Unlock()
-	if w != nil && w.timer.Stop() {
-		w.publish()
-	}
 }
 
 // unsend puts what is in flight before what waits, in its order; mu is held.

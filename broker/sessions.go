@@ -52,6 +52,7 @@ func (a *sessions) open(g *gate, cl *mqtt.Client, clean bool) *session {
 	a.mu.Lock()
 	s, ok := a.byID[cl.ID]
 	if ok && (clean || !s.keeps() || !s.belongs(g.who)) {
+		defer s.hurry()
 		a.end(s)
 		ok = false
 	}
@@ -60,7 +61,7 @@ func (a *sessions) open(g *gate, cl *mqtt.Client, clean bool) *session {
 		s = a.add(cl.ID, expiry > 0)
 	}
 	s.open(g, cl.Properties.ProtocolVersion, cl.Properties.Props, expiry)
-	s.adopt(g.who)
+	s.adopt(g.who, g.will)
 	a.mu.Unlock()
 	a.note(s)
 	return s
@@ -94,7 +95,8 @@ func (a *sessions) expiryOf(cl *mqtt.Client) uint32 {
 	return most
 }
 
-// note stores what a session is, without waiting for it.
+// note stores what a session is and the will of its connection, without
+// waiting for it.
 func (a *sessions) note(s *session) {
 	if s.stored == nil {
 		return
@@ -109,11 +111,13 @@ func (a *sessions) note(s *session) {
 		ID: s.id, Owner: s.who.user, OwnerKind: s.who.kind, Version: s.version, Expiry: s.expiry,
 		Connected: s.present(), Sent: l.sent, Away: a.store.clock.now(),
 	}
-	a.store.submit(&bundle{ops: []*op{{key: key(prefixSession, l.number), value: encodeJSON(r)}}, sure: true})
+	ops := append(s.willOp(), &op{key: key(prefixSession, l.number), value: encodeJSON(r)})
+	a.store.submit(&bundle{ops: ops, sure: true})
 }
 
 // drop ends a session, if it is still this one.
 func (a *sessions) drop(s *session) {
+	defer s.hurry()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.byID[s.id] == s {
@@ -146,7 +150,7 @@ var targets = sync.Pool{New: func() any { return new([]target) }}
 // retained hands the retained messages of a new subscription to its session.
 // wait is called while the disk does not keep up, and says when to give up.
 func (a *sessions) retained(s *session, sub packets.Subscription, wait func() bool) {
-	for _, pk := range a.server.Topics.Messages(sub.Filter) {
+	for _, pk := range a.retain.matching(sub.Filter) {
 		now := time.Now()
 		m := a.retain.get(pk.TopicName, now)
 		if m == nil {
@@ -171,13 +175,6 @@ func (a *sessions) retained(s *session, sub packets.Subscription, wait func() bo
 				break
 			}
 		}
-	}
-}
-
-// hurry publishes the wills that wait: nobody is there later to do it.
-func (a *sessions) hurry() {
-	for _, s := range a.all() {
-		s.hurry()
 	}
 }
 

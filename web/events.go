@@ -1,6 +1,13 @@
 package web
 
-import "strconv"
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // Events counts what devices and the appliance itself said, as events of the wire contract.
 type Events struct {
@@ -18,12 +25,42 @@ type EventSource struct {
 	Refused uint64 `json:"refused"`
 	// LastUnparsed says why the latest of Unparsed could not be read.
 	LastUnparsed string `json:"last_unparsed,omitempty"`
+	// LastType is the type of the newest event that became durable, at LastAt.
+	LastType string    `json:"last_type,omitempty"`
+	LastAt   time.Time `json:"last_at,omitzero"`
 }
 
 // PostAnswer counts the answers with one status to machines that posted events.
 type PostAnswer struct {
 	Status int    `json:"status"`
 	Count  uint64 `json:"count"`
+}
+
+// maxSources bounds the sources on the page.
+const maxSources = 20
+
+// sourcesOf returns the sources with the most events first, and how many are left out.
+func sourcesOf(e Events) (shown []EventSource, more int) {
+	shown = slices.Clone(e.Sources)
+	slices.SortFunc(shown, func(a, b EventSource) int {
+		return cmp.Or(cmp.Compare(b.Events, a.Events), cmp.Compare(a.Source, b.Source))
+	})
+	more = max(0, len(shown)-maxSources)
+	return shown[:len(shown)-more], more
+}
+
+// postsOf says how machines that posted events were answered.
+func postsOf(posts []PostAnswer) (words []string) {
+	for _, p := range posts {
+		w := count(p.Count) + " answered " + strconv.Itoa(p.Status)
+		if p.Status == http.StatusAccepted {
+			w = count(p.Count) + " accepted"
+		} else if text := http.StatusText(p.Status); text != "" {
+			w += " (" + strings.ToLower(text) + ")"
+		}
+		words = append(words, w)
+	}
+	return words
 }
 
 func (k sink) events(e Events) {

@@ -64,8 +64,9 @@ func line() Snapshot {
 		Dead: DeadLetters{Letters: 3, NextRetryAt: noon.Add(14 * time.Hour), LastRetryAt: noon.Add(-10 * time.Hour), LastRetried: 4, LastLeft: 3},
 		Events: Events{
 			Sources: []EventSource{
-				{Source: "outstation", Events: 12},
-				{Source: "zigbee", Events: 4100, Unparsed: 3, Refused: 1, LastUnparsed: "not JSON: unexpected end of JSON input"},
+				{Source: "outstation", Events: 12, LastType: "camera_lost", LastAt: noon.Add(-4 * time.Minute)},
+				{Source: "zigbee", Events: 4100, Unparsed: 3, Refused: 1, LastUnparsed: "not JSON: unexpected end of JSON input",
+					LastType: "door_access", LastAt: noon.Add(-9 * time.Second)},
 			},
 			Posts: []PostAnswer{{Status: 202, Count: 40}, {Status: 401, Count: 2}},
 		},

@@ -14,9 +14,12 @@ type pageData struct {
 	Verdict verdict
 	Stages  []stage
 	Ledger  []ledgerRow
-	CanCut  bool   // a button can cut the stand-in centre
-	More    int    // devices that are connected and not shown
-	Outage  string // how long the stand-in centre stays cut; empty when it is not
+	CanCut  bool // a button can cut the stand-in centre
+	More    int  // devices that are connected and not shown
+	Sources []EventSource
+	Silent  int      // sources that are not shown
+	Posts   []string // how machines that posted events were answered
+	Outage  string   // how long the stand-in centre stays cut; empty when it is not
 }
 
 // checkList is what the template of one level of the health tree sees.
@@ -37,6 +40,8 @@ func (s *Server) servePage(w http.ResponseWriter) {
 		More:     max(0, snap.Broker.Clients-len(snap.Broker.Busiest)),
 		CanCut:   s.options.DemoOutage != nil && snap.Centre.Demo,
 	}
+	data.Sources, data.Silent = sourcesOf(snap.Events)
+	data.Posts = postsOf(snap.Events.Posts)
 	if left := snap.Centre.OutageUntil.Sub(snap.Now); left > 0 {
 		data.Outage = spanOf(left.Round(time.Second))
 	}

@@ -50,6 +50,8 @@ func TestPageSaysWhatIs(t *testing.T) {
 			"It is cut for another 18 s", "offline for 4 min no route to host", "3 lost", "2 failed", "1920×1080",
 			"sensors/# 5 120 448 1.2 GiB", "19 000 4.6 MiB",
 			"plc-gateway-2 line-2 connected for 1 d 2 h, MQTT 5 from 10.0.0.31:49152 by tls 0.0.0.0:8883 118 29.6 KiB/s 0.2 51 B/s 2",
+			"zigbee door_access 9 s ago latest unparsed: not JSON: unexpected end of JSON input 4 100 3 1 outstation camera_lost 4 min ago 12 0 0",
+			"Posts of other machines: 40 accepted, 2 answered 401 (unauthorized).",
 			"and 12 more", "beyond a limit: 310 publishes held back, 2 topics too long or too deep",
 		}, []string{"Cut the centre", "does not add up", "PUBACK after"}},
 		"all is well": {func(s *Snapshot) {
@@ -81,8 +83,15 @@ func TestPageSaysWhatIs(t *testing.T) {
 		"full disk": {func(s *Snapshot) {
 			s.Queue.DiskFreeBytes, s.Queue.Refusing = 120<<20, "queue is full: 125829120 bytes are free on the disk, the floor is 268435456"
 		}, []string{"Queue refusing", "120 MiB free on the disk; nothing is accepted below 256 MiB"}, nil},
+		"one record": {func(s *Snapshot) { s.Queue.Records = 1 }, []string{"1 record 21.0 MiB"}, []string{"1 records"}},
 		"broken disk": {func(s *Snapshot) { s.Queue.Refusing = "commit: input/output error" },
 			[]string{"Queue refusing", "commit: input/output error"}, nil},
+		"no events": {func(s *Snapshot) { s.Events = Events{} }, []string{"Events No event has been stored yet."}, []string{"Posts of", "zigbee door_access"}},
+		"many sources": {func(s *Snapshot) {
+			for i := range 20 {
+				s.Events.Sources = append(s.Events.Sources, EventSource{Source: fmt.Sprint("nvr-", i), Unparsed: 1})
+			}
+		}, []string{"zigbee door_access", "nvr-0 none yet 0 1 0", "and 2 more; status.json lists all"}, []string{"nvr-9"}},
 		"few devices":   {func(s *Snapshot) { s.Broker.Clients, s.Broker.Limited = 2, nil }, []string{"zigbee2mqtt"}, []string{"and 12 more", "beyond a limit"}},
 		"no devices":    {func(s *Snapshot) { s.Broker.Clients, s.Broker.Busiest = 0, nil }, []string{"No device is connected."}, []string{"more;"}},
 		"real centre":   {func(s *Snapshot) { s.Centre = Centre{} }, nil, []string{"stand-in", "Cut the centre"}},

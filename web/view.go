@@ -180,6 +180,9 @@ const (
 func queueStage(s Snapshot) stage {
 	q := s.Queue
 	st := stage{Title: "Queue", Tone: toneOK, Word: "empty", Value: count(q.Records), Unit: "records"}
+	if q.Records == 1 {
+		st.Unit = "record"
+	}
 	if q.Records > 0 {
 		st.Word = "oldest " + cmp.Or(ago(s.Now, q.OldestAt), "not known")
 	}

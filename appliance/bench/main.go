@@ -27,6 +27,7 @@ var benches = []struct {
 	{"memory", "uplink", benchMemory},
 	{"broker", "broker", benchBroker},
 	{"sessions", "sessions", benchSessions},
+	{"logins", "logins", benchLogins},
 }
 
 // options of all benches.
@@ -44,9 +45,10 @@ type options struct {
 
 func main() {
 	var o options
-	only := flag.String("only", "", "run this bench alone: frame, uplink (with drain and memory), drain, memory, broker or sessions")
+	only := flag.String("only", "", "run this bench alone: frame, uplink (with drain and memory), drain, memory, broker, sessions or logins")
 	child := flag.String("memory-child", "", "be the process that bench memory measures, with its queue in this directory")
-	broker := flag.String("sessions-child", "", "be the process that bench sessions measures, with its store in this directory")
+	broker := flag.String("sessions-child", "", "be the process that bench sessions and bench logins measure, with its store in this directory")
+	users := flag.String("sessions-users", "", "the users of that process")
 	flag.StringVar(&o.binary, "binary", "bin/outstation", "the appliance")
 	flag.StringVar(&o.dir, "dir", ".run", "directory for queues, on the disk to be measured")
 	flag.IntVar(&o.messages, "messages", 100_000, "messages of one uplink run")
@@ -65,7 +67,7 @@ func main() {
 	case *child != "":
 		err = memoryChild(ctx, *child, o, emit)
 	case *broker != "":
-		err = sessionsChild(*broker, emit)
+		err = sessionsChild(*broker, *users, emit)
 	default:
 		err = run(ctx, *only, o, emit)
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"outstation/broker"
+	"outstation/broker/access"
 )
 
 const (
@@ -64,15 +65,24 @@ type sessionsReport struct {
 	PeakMiB float64 `json:"peak_mib"`
 	Owed    int64   `json:"owed"`
 	Clients int64   `json:"clients"`
+
+	LoginsFailed int64 `json:"logins_failed"`
 }
 
-// sessionsChild is a process that holds only a broker. It reports for every
-// line that it reads.
-func sessionsChild(dir string, emit func(any) error) (err error) {
+// sessionsChild is a process that holds only a broker, with the users of a file
+// or none. It reports for every line that it reads.
+func sessionsChild(dir, usersFile string, emit func(any) error) (err error) {
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}
+	var users *access.Users
+	if usersFile != "" {
+		if users, err = access.ReadUsers(usersFile); err != nil {
+			return err
+		}
+	}
 	b := broker.New(broker.Options{
+		Users: users, Limits: broker.Limits{MaxConnections: 2 * idleConnections},
 		Dir: dir, MinFreeBytes: 16 << 20, Listeners: []broker.Listener{{Type: broker.TypeTCP, Address: "127.0.0.1:0"}},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
@@ -84,7 +94,7 @@ func sessionsChild(dir string, emit func(any) error) (err error) {
 	defer rss.end()
 	for lines := bufio.NewScanner(os.Stdin); ; {
 		s := b.Stats()
-		if err := emit(sessionsReport{b.Addresses()[0], float64(rssAnonKiB()) / 1024, rss.highest(), s.Sessions.Owed, s.Clients}); err != nil {
+		if err := emit(sessionsReport{b.Addresses()[0], float64(rssAnonKiB()) / 1024, rss.highest(), s.Sessions.Owed, s.Clients, s.LoginsFailed}); err != nil {
 			return err
 		}
 		if !lines.Scan() {
@@ -114,12 +124,12 @@ type brokerProcess struct {
 	first   sessionsReport
 }
 
-func startBrokerProcess(ctx context.Context, dir string) (*brokerProcess, error) {
+func startBrokerProcess(ctx context.Context, dir string, more ...string) (*brokerProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p := &brokerProcess{cmd: exec.CommandContext(ctx, self, "-sessions-child", dir)}
+	p := &brokerProcess{cmd: exec.CommandContext(ctx, self, append([]string{"-sessions-child", dir}, more...)...)}
 	p.cmd.Stderr = os.Stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()

@@ -371,12 +371,15 @@ func TestPosted(t *testing.T) {
 func TestCountersAreBounded(t *testing.T) {
 	var c Counters
 	for i := range 2 * maxSources {
-		c.Stored(fmt.Sprint("s", i))
-		c.Stored("s0")
+		c.Stored(fmt.Sprint("s", i), "telemetry", received)
+		c.Stored("s0", fmt.Sprint("t", i), received.Add(time.Duration(i)))
 	}
 	sources := map[string]uint64{}
 	for _, s := range c.Stats() {
 		sources[s.Source] = s.Events
+		if newest := 2*maxSources - 1; s.Source == "s0" && (s.LastType != fmt.Sprint("t", newest) || !s.LastAt.Equal(received.Add(time.Duration(newest)))) {
+			t.Errorf("got %s at %v as the newest, expected t%d", s.LastType, s.LastAt, newest)
+		}
 	}
 	if len(sources) != maxSources+1 || sources[OtherSources] != maxSources || sources["s0"] != 2*maxSources+1 {
 		t.Errorf("got %d sources, %d others, %d of the first", len(sources), sources[OtherSources], sources["s0"])

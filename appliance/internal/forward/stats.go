@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // SourceStats counts the events of one source since the start.
@@ -15,6 +16,8 @@ type SourceStats struct {
 	// offered: the sender waited, or was told to come again.
 	Refused    uint64
 	LastReason string // why the latest of Unparsed could not be read
+	LastType   string // of the newest event that became durable
+	LastAt     time.Time
 }
 
 // Counters counts by source. The zero value is ready; it is safe for
@@ -48,11 +51,13 @@ func (c *Counters) of(source string) *SourceStats {
 	return s
 }
 
-// Stored counts an event that became durable.
-func (c *Counters) Stored(source string) {
+// Stored counts an event of a type that became durable now.
+func (c *Counters) Stored(source, eventType string, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.of(source).Events++
+	s := c.of(source)
+	s.Events++
+	s.LastType, s.LastAt = eventType, now
 }
 
 // Unparsed counts a message that no rule could read.

@@ -82,8 +82,13 @@ func (f *Fan) Run(ctx context.Context, silence time.Duration) (r FanResult, err 
 	if err := f.connect(ctx); err != nil {
 		return r, err
 	}
-	stop := context.AfterFunc(ctx, f.close) // ends what reads and writes
-	defer stop()
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { f.close(); close(closed) }) // ends what reads and writes
+	defer func() {
+		if !stop() {
+			<-closed // it must not meet the next run
+		}
+	}()
 	f.began = time.Now()
 	errs := make(chan error)
 	n := len(f.subscribers)
