@@ -226,6 +226,7 @@ func (s *session) load(g *gate) {
 	}
 	l := s.stored
 	from, upTo := l.tail, l.written
+	leaving := l.store.leaving(l.number)
 	s.mu.Unlock()
 	list, more, err := l.store.read(l.number, from, aheadMessages, aheadBytes)
 	s.mu.Lock()
@@ -244,7 +245,8 @@ func (s *session) load(g *gate) {
 		return
 	}
 	for _, r := range list {
-		s.take(r)
+		_, ended := leaving[string(deliveryKey(l.number, r.seq))]
+		s.take(r, ended)
 	}
 	if !more {
 		l.tail = max(l.tail, upTo)
@@ -255,11 +257,11 @@ func (s *session) load(g *gate) {
 	s.pump()
 }
 
-// take puts a record in the line; mu is held.
-func (s *session) take(r record) {
+// take puts a record in the line, unless its delivery has ended; mu is held.
+func (s *session) take(r record, ended bool) {
 	l := s.stored
 	l.tail = max(l.tail, r.seq)
-	if r.message == nil && !r.received { // it cannot be read, or was forgotten meanwhile
+	if ended || (r.seq > l.sent && r.seq <= l.dropped) || (r.message == nil && !r.received) { // the last: it cannot be read
 		return
 	}
 	d := &delivery{
