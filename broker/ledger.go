@@ -164,12 +164,18 @@ func (s *session) committed(seq uint64, n int) {
 	s.pump()
 }
 
-// revoke takes a message back that could not be stored, unless it was sent.
+// revoke takes a message back that could not be stored, unless it was sent on
+// this connection.
 func (s *session) revoke(d *delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stored.coming--
-	if d.bare = true; d.over || d.id != 0 || s.ended {
+	d.bare = true
+	switch {
+	case d.over || (d.id != 0 && s.ids[d.id] == d):
+		return
+	case s.ended:
+		s.stored.store.unshare(d.number)
 		return
 	}
 	if i := slices.Index(s.waiting, d); i >= 0 {
@@ -269,9 +275,9 @@ func (s *session) take(r record, ended bool) {
 		seq: r.seq, number: r.number, counted: r.bytes,
 	}
 	d.durable.Store(true)
-	if r.seq <= l.sent {
-		d.id = idOf(r.seq)
-		s.ids[d.id] = d
+	if id := idOf(r.seq); r.seq <= l.sent && s.ids[id] == nil { // else an older one has the id, and so this was not sent
+		d.id = id
+		s.ids[id] = d
 	}
 	l.ahead += d.size()
 	s.waiting = append(s.waiting, d)

@@ -388,7 +388,7 @@ func (s *session) encode(d *delivery) (*frame, alias) {
 // number.
 func (s *session) nextID(d *delivery) uint16 {
 	if s.stored != nil {
-		s.stored.sent = d.seq
+		s.stored.sent = max(s.stored.sent, d.seq)
 		return idOf(d.seq)
 	}
 	for {

@@ -123,3 +123,40 @@ func TestWhatASessionWasOwedIsReleasedOnce(t *testing.T) {
 	away.expectPayloads(numbers(0, n)...)
 	expectOwed(t, b, 0)
 }
+
+// TestWhatWasRefusedIsNotOwed reconnects between the sending of a message and
+// the failure of its commit.
+func TestWhatWasRefusedIsNotOwed(t *testing.T) {
+	disk := newSlow()
+	b := startBroker(t, Options{fault: disk.fault})
+	defer disk.set(false, nil)
+	d, _ := persistent(t, b, "d", 5)
+	d.subscribeTo(packets.Subscription{Filter: "x", Qos: 1})
+	pub := connect(t, b, "pub", 5, true)
+	disk.set(true, nil)
+	pub.publish("x", 1, 1, "m")
+	d.expect(packets.Publish)
+	persistent(t, b, "d", 5)
+	disk.set(false, errors.New("the disk fails"))
+	if ack := pub.expect(packets.Puback); ack.ReasonCode != packets.ErrQuotaExceeded.Code {
+		t.Errorf("got reason %#x, expected a refusal", ack.ReasonCode)
+	}
+	disk.set(false, nil)
+	expectOwed(t, b, 0)
+}
+
+// TestAnIDInUseIsNotThatOfAnotherMessage reads back two messages that share a
+// packet id, after a kill of a process that may have sent both.
+func TestAnIDInUseIsNotThatOfAnotherMessage(t *testing.T) {
+	s := &session{ids: map[uint16]*delivery{}, stored: &ledger{sent: 70_000}}
+	for _, seq := range []uint64{1, 1 + 65_535} {
+		s.take(record{seq: seq, qos: 1, message: &outgoing{topic: "x"}}, false)
+	}
+	older, newer := s.waiting[0], s.waiting[1]
+	if s.ids[1] != older || older.id != 1 || newer.id != 0 {
+		t.Errorf("got ids %d and %d, expected 1 for the older and none for the newer", older.id, newer.id)
+	}
+	if !s.blocked(newer) {
+		t.Error("the newer could be sent while its id is in use")
+	}
+}
