@@ -30,13 +30,34 @@ func (h *hook) within(cl *mqtt.Client, p *peer, pk packets.Packet) error {
 	return nil
 }
 
-// seat gives a device its place, if there is one. The error is a packets.Code.
+// takeOverWait is how long a device waits for the end of its former
+// connection.
+const takeOverWait = 10 * time.Second
+
+// seat gives a device its place, if there is one, after its former connection
+// has ended: two connections of one client id would each undo what the other
+// does to the session. The error is a packets.Code.
 func (h *hook) seat(cl *mqtt.Client, p *peer, who identity) error {
-	if h.presence.enter(cl, p, who.user, h.opt.Limits.MaxConnections) {
-		return nil
+	timer := time.NewTimer(takeOverWait)
+	defer timer.Stop()
+	for {
+		former, ok := h.presence.enter(cl, p, who.user, h.opt.Limits.MaxConnections)
+		if ok {
+			return nil
+		}
+		if former == nil {
+			h.over(connections, cl.ID, fmt.Sprintf("%d devices are connected", h.opt.Limits.MaxConnections))
+			return packets.ErrQuotaExceeded
+		}
+		_ = h.server.DisconnectClient(former.client, packets.ErrSessionTakenOver) // it returns the reason that it was given
+		select {
+		case <-former.peer.over:
+		case <-timer.C:
+			return packets.ErrServerBusy
+		case <-h.stop:
+			return packets.ErrServerShuttingDown
+		}
 	}
-	h.over(connections, cl.ID, fmt.Sprintf("%d devices are connected", h.opt.Limits.MaxConnections))
-	return packets.ErrQuotaExceeded
 }
 
 // slow makes a device wait that publishes too fast. It is not read meanwhile.

@@ -175,7 +175,7 @@ func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 	}
 	h.noteSubscriptions(cl, g, pk.Filters)
 	if pk.PacketID != 0 { // else the session ends
-		h.storeUnsubscribed(cl, g.session, pk.Filters)
+		h.storeUnsubscribed(cl, g, pk.Filters)
 	}
 }
 
@@ -199,7 +199,7 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) 
 		return
 	}
 	until := time.Now().Add(h.opt.RefusalWait)
-	wait := func() bool { return time.Now().Before(until) && !h.pause(retryEvery) }
+	wait := func() bool { return time.Now().Before(until) && !g.gone() && !h.pause(retryEvery) }
 	for _, sub := range g.asked {
 		if sub.Filter != "" {
 			h.sessions.retained(g.session, sub, wait)

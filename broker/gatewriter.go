@@ -90,9 +90,17 @@ func (g *gate) Read(p []byte) (int, error) {
 }
 
 // hangUp closes the connection. A device that is still sending must be heard
-// out for a while, or its system throws our last words away.
+// out for a while, or its system throws our last words away. The server has to
+// have stopped reading by then: a new deadline would undo the one that ends its
+// read.
 func (g *gate) hangUp() {
 	if c, ok := g.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+		timer := time.NewTimer(closeFlush)
+		defer timer.Stop()
+		select {
+		case <-g.over:
+		case <-timer.C:
+		}
 		_ = g.SetReadDeadline(time.Now().Add(closeFlush))
 		_, _ = io.CopyN(io.Discard, g.Conn, maxUnread)
 	}

@@ -97,9 +97,6 @@ func (h *hook) settleFormer(cl *mqtt.Client) error {
 	if !ok || cl.Properties.Clean {
 		return nil
 	}
-	if existing, ok := h.server.Clients.Get(cl.ID); ok && !existing.Closed() {
-		_ = h.server.DisconnectClient(existing, packets.ErrSessionTakenOver) // it returns the reason that it was given
-	}
 	g := old.(*gate)
 	if !g.await(h.opt.RefusalWait, h.stop, func() bool { return g.storing == 0 }) {
 		return fmt.Errorf("client %q: its former connection's publishes are still being stored after %v", cl.ID, h.opt.RefusalWait)
