@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -121,7 +122,7 @@ func New(opt Options) *Broker {
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumMessageExpiryInterval = 0 // else the server adds an expiry of its own to every message
 	caps.MaximumPacketSize = uint32(opt.Limits.MaxPacketBytes)
-	caps.ReceiveMaximum = uint16(opt.Limits.MaxInflight)
+	caps.ReceiveMaximum = math.MaxUint16 // beyond it the server refuses QoS 0 too; see OnPublish
 	caps.TopicAliasMaximum = maxAliases  // a device that knew more could make us remember gigabytes
 	caps.MaximumClientWritesPending = 64 // only what the server says of itself, below $SYS
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true

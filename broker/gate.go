@@ -40,6 +40,7 @@ type gate struct {
 
 	traffic *traffic
 	over    <-chan struct{} // closed when the server has ended with the connection
+	silence time.Duration   // after which the connection ends; 0 is none
 	maxHeld int             // acknowledgements that may wait before the device is not read
 
 	mu      sync.Mutex

@@ -134,9 +134,13 @@ func (g *gate) shut() {
 	}
 }
 
-// SetDeadline sets the deadline of reads. The server sets it on every packet;
-// writes have none, since what a device does not read is bounded.
+// SetDeadline sets the deadline of reads. The server sets it on every packet,
+// but in seconds of 16 bits, so that the longest keep-alives are none; writes
+// have none, since what a device does not read is bounded.
 func (g *gate) SetDeadline(t time.Time) error {
+	if g.silence > 0 {
+		t = time.Now().Add(g.silence)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {

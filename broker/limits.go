@@ -120,4 +120,5 @@ func (h *hook) topicFits(client, topic string) bool {
 func (l Limits) announce(p *packets.Properties) {
 	p.MaximumPacketSize = uint32(l.MaxPacketBytes)
 	p.TopicAliasMaximum = maxAliases
+	p.ReceiveMaximum = uint16(l.MaxInflight)
 }

@@ -156,7 +156,8 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if most := uint16(h.opt.MaxKeepAlive / time.Second); most > 0 && cl.Properties.ProtocolVersion >= 5 && (pk.Connect.Keepalive == 0 || pk.Connect.Keepalive > most) {
 		cl.State.Keepalive, cl.State.ServerKeepalive = most, true
 	}
-	cl.Net.Conn = g // before others can find it
+	g.silence = time.Duration(cl.State.Keepalive) * time.Second * 3 / 2 // section 3.1.2.10 of both specifications
+	cl.Net.Conn = g                                                     // before others can find it
 	h.clients.Store(net.Conn(p), cl)
 	if err = h.seat(cl, p, who); err == nil {
 		err = h.owned(cl, who) // another may have connected meanwhile

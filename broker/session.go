@@ -88,12 +88,12 @@ type delivery struct {
 	bare    bool        // the store did not take it
 	over    bool        // it was acknowledged or dropped
 	op      *op         // that will store it; the store's mutex guards it
-	counted int64       // bytes, once message is gone
+	counted int64       // bytes, as they were stored
 }
 
 // size is what a delivery counts for.
 func (d *delivery) size() int64 {
-	if d.message == nil {
+	if d.counted > 0 {
 		return d.counted
 	}
 	return d.message.size()

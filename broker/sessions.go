@@ -53,6 +53,7 @@ func (a *sessions) open(g *gate, cl *mqtt.Client, clean bool) *session {
 	s, ok := a.byID[cl.ID]
 	if ok && (clean || !s.keeps() || !s.belongs(g.who)) {
 		a.end(s)
+		defer s.hurry() // MQTT 5, section 3.1.3.2.2: the end of the session is that of the delay
 		ok = false
 	}
 	expiry := a.expiryOf(cl)
@@ -114,6 +115,7 @@ func (a *sessions) note(s *session) {
 
 // drop ends a session, if it is still this one.
 func (a *sessions) drop(s *session) {
+	defer s.hurry()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.byID[s.id] == s {
@@ -147,31 +149,45 @@ var targets = sync.Pool{New: func() any { return new([]target) }}
 // wait is called while the disk does not keep up, and says when to give up.
 func (a *sessions) retained(s *session, sub packets.Subscription, wait func() bool) {
 	for _, pk := range a.server.Topics.Messages(sub.Filter) {
-		now := time.Now()
-		m := a.retain.get(pk.TopicName, now)
-		if m == nil {
-			if pk.TopicName == "" || pk.TopicName[0] != '$' {
-				continue
-			}
-			m = outgoingOf(pk, now) // of the server's own
-		}
-		var ids []int
-		if sub.Identifier > 0 {
-			ids = []int{sub.Identifier}
-		}
-		d := &delivery{message: m, qos: min(m.qos, sub.Qos), retain: true, subscriptions: ids}
-		if s.stored == nil || d.qos == 0 {
-			s.deliver(d, now)
-			continue
-		}
-		p := &posting{sessions: a, message: m, debts: []debt{{s, d}}}
-		for p.post(now) != nil {
-			if !wait() {
-				p.atOnce(now)
-				break
-			}
+		for stored := a.retainedOf(s, sub, pk, true); !stored; {
+			more := wait()
+			stored = a.retainedOf(s, sub, pk, more) || !more
 		}
 	}
+}
+
+// retainedOf hands over the retained message of pk's topic. It reports false
+// if the store takes nothing now; without more, who is connected gets it all
+// the same. No other message is retained meanwhile: the one that replaces it
+// must not reach the session before it.
+func (a *sessions) retainedOf(s *session, sub packets.Subscription, pk packets.Packet, more bool) bool {
+	a.order.Lock()
+	defer a.order.Unlock()
+	now := time.Now()
+	m := a.retain.get(pk.TopicName, now)
+	if m == nil {
+		if pk.TopicName == "" || pk.TopicName[0] != '$' {
+			return true
+		}
+		m = outgoingOf(pk, now) // of the server's own
+	}
+	var ids []int
+	if sub.Identifier > 0 {
+		ids = []int{sub.Identifier}
+	}
+	d := &delivery{message: m, qos: min(m.qos, sub.Qos), retain: true, subscriptions: ids}
+	if s.stored == nil || d.qos == 0 {
+		s.deliver(d, now)
+		return true
+	}
+	p := &posting{sessions: a, message: m, debts: []debt{{s, d}}}
+	if p.hand(now) == nil {
+		return true
+	}
+	if !more {
+		s.owe(d, 0, nil, now)
+	}
+	return false
 }
 
 // hurry publishes the wills that wait: nobody is there later to do it.
