@@ -12,6 +12,10 @@ import (
 // are. It may wait. The error is a packets.Code.
 func (h *hook) within(cl *mqtt.Client, p *peer, pk packets.Packet) error {
 	p.id = cl.ID
+	if len(cl.ID) > maxClientID {
+		h.over(clientID, cl.ID, fmt.Sprintf("%d bytes, expected at most %d", len(cl.ID), maxClientID))
+		return packets.ErrClientIdentifierNotValid
+	}
 	if h.bans.has(cl.ID, time.Now()) {
 		h.over(banned, cl.ID, "from "+cl.Net.Remote)
 		return packets.ErrBanned
@@ -58,6 +62,17 @@ func (h *hook) seat(cl *mqtt.Client, p *peer, who identity) error {
 			return packets.ErrServerShuttingDown
 		}
 	}
+}
+
+// room refuses a device that would leave one session more than there may be.
+// The error is a packets.Code.
+func (h *hook) room(cl *mqtt.Client) error {
+	n := h.sessions.count()
+	if n < maxSessions+h.opt.Limits.MaxConnections || h.sessions.expiryOf(cl) == 0 || h.sessions.get(cl.ID) != nil {
+		return nil
+	}
+	h.over(sessionCount, cl.ID, fmt.Sprintf("%d are kept", n))
+	return packets.ErrQuotaExceeded
 }
 
 // slow makes a device wait that publishes too fast. It is not read meanwhile.

@@ -182,6 +182,9 @@ func (b *Broker) restore() error {
 	}
 	b.hook.sessions.adopt(st, &left)
 	for _, s := range b.hook.sessions.all() { // users and rules may be others
+		if s.owner().kind == anonymous && b.opt.Users != nil && !b.opt.AllowAnonymous {
+			s.adopt(identity{}) // its device has a name now
+		}
 		b.hook.judgeAgain(s, b.hook.policy.Load())
 	}
 	return nil

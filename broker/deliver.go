@@ -51,6 +51,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 		_ = h.server.DisconnectClient(cl, packets.ErrNotAuthorized) // it returns the reason that it was given
 		return
 	}
+	h.revoke(cl, g.session.rights.Load())
 	for _, sub := range cl.State.Subscriptions.GetAll() { // the server may have kept those of a session that we did not
 		h.sessions.subscribe(g.session, sub)
 	}

@@ -30,7 +30,7 @@ type identity struct {
 type loginKind byte
 
 const (
-	nobody loginKind = iota // of a session whose owner is not known
+	nobody loginKind = iota // of a session that is for who comes next
 	anonymous
 	byPassword
 	byCertificate
@@ -161,6 +161,9 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	h.clients.Store(net.Conn(p), cl)
 	if err = h.seat(cl, p, who); err == nil {
 		err = h.owned(cl, who) // another may have connected meanwhile
+	}
+	if err == nil {
+		err = h.room(cl)
 	}
 	if err == nil {
 		err = h.settleFormer(cl)

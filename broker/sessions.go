@@ -197,6 +197,13 @@ func (a *sessions) hurry() {
 	}
 }
 
+// count is how many sessions there are.
+func (a *sessions) count() int {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return len(a.byID)
+}
+
 // all lists the sessions.
 func (a *sessions) all() []*session {
 	a.mu.RLock()
