@@ -31,6 +31,11 @@ func outgoingOf(pk packets.Packet, now time.Time) *outgoing {
 	return m
 }
 
+// alone is the message for a goroutine of its own.
+func (m *outgoing) alone() *outgoing {
+	return &outgoing{topic: m.topic, payload: m.payload, qos: m.qos, retain: m.retain, props: m.props, expiry: m.expiry}
+}
+
 // size is what a message takes in memory, roughly.
 func (m *outgoing) size() int64 {
 	p := &m.props

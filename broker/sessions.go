@@ -128,10 +128,35 @@ func (a *sessions) drop(s *session) {
 func (a *sessions) end(s *session) {
 	a.order.Lock() // no message may come after
 	defer a.order.Unlock()
-	if s.end() && s.stored != nil {
+	ended, left := s.end()
+	if ended && s.stored != nil {
 		a.store.condemn(s.stored.number)
 	}
 	a.index.forget(s)
+	for _, d := range left {
+		a.handOn(d, time.Now())
+	}
+}
+
+// handOn gives a message of a shared subscription to another member, if there
+// is one; order is held.
+func (a *sessions) handOn(d *delivery, now time.Time) {
+	e, ok := a.index.member(d.share, d.message.topic)
+	if !ok || d.message.expired(now) {
+		return
+	}
+	m := d.message.alone()
+	next := &delivery{message: m, qos: min(m.qos, e.qos), retain: m.retain && e.asPublished, share: d.share}
+	if e.identifier > 0 {
+		next.subscriptions = []int{e.identifier}
+	}
+	if e.session.stored == nil || next.qos == 0 {
+		e.session.deliver(next, now)
+		return
+	}
+	if p := (&posting{sessions: a, message: m, debts: []debt{{e.session, next}}}); p.hand(now) != nil {
+		e.session.owe(next, 0, nil, now)
+	}
 }
 
 // subscribe lets a session have what a filter matches.
