@@ -116,7 +116,22 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 		g.refused = nil
 		h.refuse(cl, g, r.ack, r.packet, r.err)
 	}
+	h.forgetAnswers(cl, g)
 	h.forget(cl.ID, g)
+}
+
+// forgetAnswers takes from the server what it could not write any more, for it
+// would say it to the next connection: whether a publish was stored, and a
+// second PUBCOMP after that for PUBREL.
+func (h *hook) forgetAnswers(cl *mqtt.Client, g *gate) {
+	for _, pk := range cl.State.Inflight.GetAll(false) {
+		if pk.FixedHeader.Type != packets.Pubrec {
+			cl.State.Inflight.Delete(pk.PacketID)
+		}
+	}
+	if a := g.current; a != nil && g.failed(a) {
+		cl.State.Inflight.Delete(a.id)
+	}
 }
 
 func (h *hook) forget(id string, g *gate) {

@@ -112,4 +112,36 @@ func TestATakeoverDoesNotWaitForAnUnsubscribe(t *testing.T) {
 	if ack, err := d.readFor(takeOverWait / 2); err != nil || ack.ReasonCode != 0 {
 		t.Errorf("got reason %#x and error %v, expected success", ack.ReasonCode, err)
 	}
+	disk.set(false, nil)
+	eventually(t, "the subscription leaves the store", func() bool { return keys(t, b, prefixSubscription) == 0 })
+}
+
+// TestAFailedPublishIsNotAcknowledgedLater loses the connection while a publish
+// is handed to the sink, which fails then or later.
+func TestAFailedPublishIsNotAcknowledgedLater(t *testing.T) {
+	for _, qos := range []byte{1, 2} {
+		for _, at := range []string{"at once", "later"} {
+			var b *Broker
+			failed := errors.New("not stored")
+			later := make(chan func(error), 1)
+			b = startBroker(t, Options{Sink: func(Message) Store {
+				return func(done func(error)) error {
+					if at == "later" {
+						later <- done
+						return b.Disconnect("d")
+					}
+					done(failed)
+					return nil
+				}
+			}})
+			d := connect(t, b, "d", 4, false)
+			d.publish("x", qos, 9, "m")
+			d.expectEnd()
+			if at == "later" {
+				(<-later)(failed)
+			}
+			t.Logf("QoS %d, %s", qos, at)
+			connect(t, b, "d", 4, false).expectSilence()
+		}
+	}
 }
