@@ -3,11 +3,14 @@ package broker
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"outstation/broker/access"
 )
 
 // TestTheLastMessageIsTheRetainedOne subscribes while the retained message is
@@ -191,5 +194,49 @@ func TestWillsOfSessionsThatEnd(t *testing.T) {
 	open("anew", 100, 100, true)
 	if pk := watcher.expect(packets.Publish); pk.TopicName != "will/anew" || !bytes.Equal(pk.Payload, []byte("gone")) {
 		t.Errorf("got %q, expected the will of the session that ended", pk.TopicName)
+	}
+}
+
+// TestWhatIsRememberedOfLoginsIsBounded is of logins that were right, of those
+// that wait, and of addresses that connect.
+func TestWhatIsRememberedOfLoginsIsBounded(t *testing.T) {
+	p := newPasswords()
+	var hash access.Hash
+	for i := range maxVerified + 10 {
+		p.remember(fmt.Sprint(i), hash, nil)
+	}
+	if n := len(p.verified); n != maxVerified || !p.known(fmt.Sprint(maxVerified+9), hash, nil) {
+		t.Errorf("got %d logins, expected %d and the newest among them", n, maxVerified)
+	}
+	for i := range 10 {
+		if err := p.inTurn(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), nil, func() {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(p.queues); n != 0 || p.waiting != 0 {
+		t.Errorf("got %d queues and %d that wait, expected none", n, p.waiting)
+	}
+	r, now := newConnectRates(10), time.Now()
+	for i := range maxBuckets + 10 {
+		r.take(fmt.Sprintf("10.0.%d.%d:1", i/250, i%250), now)
+	}
+	if n := len(r.from); n != maxBuckets {
+		t.Errorf("got %d addresses, expected %d", n, maxBuckets)
+	}
+	r.take("10.0.0.1:1", now.Add(time.Minute))
+	if n := len(r.from); n != 1 {
+		t.Errorf("got %d addresses a minute later, expected 1", n)
+	}
+}
+
+// TestADeviceThatIsBackKeepsItsSession comes back between the keeper's look and
+// its deed.
+func TestADeviceThatIsBackKeepsItsSession(t *testing.T) {
+	b := startInMemory(t, Options{})
+	connect(t, b, "d", 4, false)
+	s := b.hook.sessions.get("d")
+	b.hook.sessions.expire(s)
+	if b.hook.sessions.get("d") != s || s.over() {
+		t.Error("the session of a device that is connected has expired")
 	}
 }
