@@ -160,3 +160,31 @@ func TestAnIDInUseIsNotThatOfAnotherMessage(t *testing.T) {
 		t.Error("the newer could be sent while its id is in use")
 	}
 }
+
+// TestPubrelFollowsPubrecOverConnections reconnects before it is durable that
+// PUBREC came.
+func TestPubrelFollowsPubrecOverConnections(t *testing.T) {
+	disk := newSlow()
+	b := startBroker(t, Options{fault: disk.fault})
+	defer disk.set(false, nil)
+	d, _ := persistent(t, b, "d", 5)
+	d.subscribeTo(packets.Subscription{Filter: "x", Qos: 2})
+	connect(t, b, "pub", 4, true).publish("x", 2, 1, "m")
+	id := d.expect(packets.Publish).PacketID
+	disk.set(true, nil)
+	d.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrec}, PacketID: id})
+	s := b.hook.sessions.get("d")
+	eventually(t, "PUBREC", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.ids[id] != nil && s.ids[id].received
+	})
+	d, _ = persistent(t, b, "d", 5)
+	d.expectSilence()
+	disk.set(false, nil)
+	if pk := d.expect(packets.Pubrel); pk.PacketID != id {
+		t.Errorf("got id %d, expected %d", pk.PacketID, id)
+	}
+	d.finish(id)
+	expectOwed(t, b, 0)
+}
