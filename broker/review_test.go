@@ -240,3 +240,34 @@ func TestADeviceThatIsBackKeepsItsSession(t *testing.T) {
 		t.Error("the session of a device that is connected has expired")
 	}
 }
+
+// TestARefusedSubscriptionIsNone has one that the disk does not take.
+func TestARefusedSubscriptionIsNone(t *testing.T) {
+	for version, want := range map[byte]byte{4: packets.ErrUnspecifiedError.Code, 5: packets.ErrQuotaExceeded.Code} {
+		disk := newSlow()
+		b := startBroker(t, Options{fault: disk.fault})
+		d, _ := persistent(t, b, "d", version)
+		disk.set(false, fmt.Errorf("the disk fails"))
+		if got := d.reasons("x"); len(got) != 1 || got[0] != want {
+			t.Errorf("MQTT %d: got reasons %v, expected %#x", version, got, want)
+		}
+		disk.set(false, nil)
+		if err := b.Publish("x", []byte("m"), 0, false); err != nil {
+			t.Fatal(err)
+		}
+		d.expectSilence()
+		if n := b.Stats().Subscriptions; n != 0 {
+			t.Errorf("MQTT %d: got %d subscriptions, expected none", version, n)
+		}
+	}
+}
+
+// TestAReloadReachesWhoIsConnecting comes between a login and the session.
+func TestAReloadReachesWhoIsConnecting(t *testing.T) {
+	b := startInMemory(t, Options{Users: usersOf(t, "u:pw")})
+	d := logIn(t, b, 5, "d", "u", "pw")
+	cl, _ := b.server.Clients.Get("d")
+	b.hook.policy.Store(&policy{users: usersOf(t, "other:pw")})
+	b.hook.OnSessionEstablished(cl, packets.Packet{})
+	d.expectEndWith(packets.ErrNotAuthorized.Code)
+}
