@@ -12,6 +12,10 @@ import (
 // are. It may wait. The error is a packets.Code.
 func (h *hook) within(cl *mqtt.Client, p *peer, pk packets.Packet) error {
 	p.id = cl.ID
+	if len(cl.ID) > maxClientID {
+		h.over(clientID, cl.ID, fmt.Sprintf("%d bytes, expected at most %d", len(cl.ID), maxClientID))
+		return packets.ErrClientIdentifierNotValid
+	}
 	if h.bans.has(cl.ID, time.Now()) {
 		h.over(banned, cl.ID, "from "+cl.Net.Remote)
 		return packets.ErrBanned
@@ -30,12 +34,44 @@ func (h *hook) within(cl *mqtt.Client, p *peer, pk packets.Packet) error {
 	return nil
 }
 
-// seat gives a device its place, if there is one. The error is a packets.Code.
+// takeOverWait is how long a device waits for the end of its former
+// connection.
+const takeOverWait = 10 * time.Second
+
+// seat gives a device its place, if there is one, after its former connection
+// has ended: two connections of one client id would each undo what the other
+// does to the session. The error is a packets.Code.
 func (h *hook) seat(cl *mqtt.Client, p *peer, who identity) error {
-	if h.presence.enter(cl, p, who.user, h.opt.Limits.MaxConnections) {
+	timer := time.NewTimer(takeOverWait)
+	defer timer.Stop()
+	for {
+		former, ok := h.presence.enter(cl, p, who.user, h.opt.Limits.MaxConnections)
+		if ok {
+			return nil
+		}
+		if former == nil {
+			h.over(connections, cl.ID, fmt.Sprintf("%d devices are connected", h.opt.Limits.MaxConnections))
+			return packets.ErrQuotaExceeded
+		}
+		_ = h.server.DisconnectClient(former.client, packets.ErrSessionTakenOver) // it returns the reason that it was given
+		select {
+		case <-former.peer.over:
+		case <-timer.C:
+			return packets.ErrServerBusy
+		case <-h.stop:
+			return packets.ErrServerShuttingDown
+		}
+	}
+}
+
+// room refuses a device that would leave one session more than there may be.
+// The error is a packets.Code.
+func (h *hook) room(cl *mqtt.Client) error {
+	n := h.sessions.count()
+	if n < maxSessions+h.opt.Limits.MaxConnections || h.sessions.expiryOf(cl) == 0 || h.sessions.get(cl.ID) != nil {
 		return nil
 	}
-	h.over(connections, cl.ID, fmt.Sprintf("%d devices are connected", h.opt.Limits.MaxConnections))
+	h.over(sessionCount, cl.ID, fmt.Sprintf("%d are kept", n))
 	return packets.ErrQuotaExceeded
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -122,7 +123,7 @@ func New(opt Options) *Broker {
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumMessageExpiryInterval = 0 // else the server adds an expiry of its own to every message
 	caps.MaximumPacketSize = uint32(opt.Limits.MaxPacketBytes)
-	caps.ReceiveMaximum = uint16(opt.Limits.MaxInflight)
+	caps.ReceiveMaximum = math.MaxUint16 // beyond it the server refuses QoS 0 too; see OnPublish
 	caps.TopicAliasMaximum = maxAliases  // a device that knew more could make us remember gigabytes
 	caps.MaximumClientWritesPending = 64 // only what the server says of itself, below $SYS
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true
@@ -182,6 +183,9 @@ func (b *Broker) restore() error {
 	}
 	b.hook.sessions.adopt(st, &left)
 	for _, s := range b.hook.sessions.all() { // users and rules may be others
+		if s.owner().kind == anonymous && b.opt.Users != nil && !b.opt.AllowAnonymous {
+			s.disown() // its device has a name now
+		}
 		b.hook.judgeAgain(s, b.hook.policy.Load())
 	}
 	b.hook.executeWills(st, &left, cmp.Or(b.opt.willGrace, DefaultWillGrace))

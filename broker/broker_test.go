@@ -597,6 +597,9 @@ func TestSessionWaitsForItsFormerConnection(t *testing.T) {
 		FixedHeader: packets.FixedHeader{Type: packets.Connect},
 		Connect:     packets.ConnectParams{ProtocolName: []byte("MQTT"), ClientIdentifier: "dev", Keepalive: 60},
 	})
+	if ack := again.expect(packets.Connack); ack.ReasonCode != packets.Err3ServerUnavailable.Code {
+		t.Errorf("got reason %#x, expected that the server is unavailable", ack.ReasonCode)
+	}
 	again.expectEnd()
 	k.finish(t, 0, nil)
 	connect(t, b, "dev", 4, false).expectAcks(packets.Pubrec, 9)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -95,6 +96,23 @@ func (st *store) forget(session uint64, d *delivery) {
 	}
 }
 
+// leaving are the deliveries of a session, by key, that have ended and are
+// still to be deleted: until then they can be read.
+func (st *store) leaving(session uint64) map[string]struct{} {
+	prefix := key(prefixDelivery, session)
+	out := map[string]struct{}{}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, list := range [][][]byte{st.going, st.gone} {
+		for _, k := range list {
+			if bytes.HasPrefix(k, prefix) {
+				out[string(k)] = struct{}{}
+			}
+		}
+	}
+	return out
+}
+
 // share gives a message a number that deliveries can refer to; refs is how
 // many will. The message is written with g.
 func (st *store) share(m *outgoing, refs int, g *bundle) uint64 {
@@ -183,6 +201,7 @@ func (st *store) take() (groups []*bundle, gone [][]byte) {
 	k := min(len(st.gone), maxBatchOps)
 	gone = slices.Clone(st.gone[:k])
 	st.gone = slices.Delete(st.gone, 0, k)
+	st.going = gone
 	return groups, gone
 }
 
@@ -213,7 +232,7 @@ func (st *store) commit(groups []*bundle, gone [][]byte) bool {
 	}
 	err := st.writeBatch(ops, gone)
 	st.mu.Lock()
-	st.failing = err
+	st.failing, st.going = err, nil
 	if err == nil {
 		st.deleted += int64(len(gone))
 	} else {

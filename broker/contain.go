@@ -47,8 +47,9 @@ func (l contained) Close(listeners.CloseFn) {
 // the address of where they come in.
 func (h *hook) contain(listener string, establish listeners.EstablishFn) listeners.EstablishFn {
 	return func(id string, accepted net.Conn) (err error) {
-		c := &peer{Conn: accepted, hook: h, listener: listener, since: time.Now(), traffic: &traffic{}}
+		c := &peer{Conn: accepted, hook: h, listener: listener, since: time.Now(), traffic: &traffic{}, over: make(chan struct{})}
 		defer func() {
+			defer close(c.over)
 			known, _ := h.clients.LoadAndDelete(c)
 			if cl, ok := known.(*mqtt.Client); ok {
 				defer h.presence.leave(cl)

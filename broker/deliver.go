@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strings"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -50,6 +51,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 		_ = h.server.DisconnectClient(cl, packets.ErrNotAuthorized) // it returns the reason that it was given
 		return
 	}
+	h.revoke(cl, g.session.rights.Load())
 	for _, sub := range cl.State.Subscriptions.GetAll() { // the server may have kept those of a session that we did not
 		h.sessions.subscribe(g.session, sub)
 	}
@@ -96,15 +98,21 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		h.slow(cl, g)
+		if ofServer(pk.TopicName) { // the server would not answer it
+			h.denied(cl.ID, pk.TopicName, "the topics below $SYS are the server's own")
+			_ = h.rejectPublish(cl, pk, packets.ErrNotAuthorized) // it has told the device
+			return nothing(pk), nil
+		}
 	case packets.Puback, packets.Pubrec, packets.Pubcomp:
 		g.session.acknowledged(pk.FixedHeader.Type, pk.PacketID, pk.ReasonCode)
-		return packets.Packet{ProtocolVersion: pk.ProtocolVersion, FixedHeader: packets.FixedHeader{Type: packets.Puback}}, nil
+		return nothing(pk), nil
 	case packets.Pubrel:
 		h.pubrel(g, pk.PacketID)
 	case packets.Disconnect:
-		g.leaving = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
 		p := &cl.Properties.Props
-		if pk.Properties.SessionExpiryIntervalFlag && (p.SessionExpiryInterval > 0 || pk.Properties.SessionExpiryInterval == 0) {
+		wrong := pk.Properties.SessionExpiryIntervalFlag && p.SessionExpiryInterval == 0 && pk.Properties.SessionExpiryInterval > 0
+		g.leaving = !wrong && pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
+		if pk.Properties.SessionExpiryIntervalFlag && !wrong {
 			p.SessionExpiryInterval = pk.Properties.SessionExpiryInterval
 			pk.Properties.SessionExpiryIntervalFlag = false // as in OnSessionEstablish
 		}
@@ -112,11 +120,25 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	return pk, nil
 }
 
+// nothing is a packet that says nothing to the server, in the place of pk.
+func nothing(pk packets.Packet) packets.Packet {
+	return packets.Packet{ProtocolVersion: pk.ProtocolVersion, FixedHeader: packets.FixedHeader{Type: packets.Puback}}
+}
+
+// ofServer reports whether the server keeps a topic for itself.
+func ofServer(topic string) bool {
+	return len(topic) >= len(mqtt.SysPrefix) && strings.EqualFold(topic[:len(mqtt.SysPrefix)], mqtt.SysPrefix)
+}
+
 // OnPacketEncode mends what the server says. A QoS 2 publish that is sent
 // again is no error (MQTT 5, section 4.3.3), and a CONNACK of 3.1.1 has no
 // reason above 5 (section 3.2.2.3): what is left is an empty client id, which
-// is 2.
+// is 2. A reason string is left out where it makes the packet larger than the
+// device takes (MQTT 5, section 3.4.2.2.2).
 func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if most := cl.Properties.Props.MaximumPacketSize; most > 0 && len(pk.Properties.ReasonString)+besideReason > int(most) {
+		pk.Properties.ReasonString = ""
+	}
 	switch {
 	case pk.FixedHeader.Type == packets.Pubrec && pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code:
 		pk.ReasonCode, pk.Properties.ReasonString = packets.CodeSuccess.Code, ""
@@ -179,7 +201,7 @@ func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 	}
 	h.noteSubscriptions(cl, g, pk.Filters)
 	if pk.PacketID != 0 { // else the session ends
-		h.storeUnsubscribed(cl, g.session, pk.Filters)
+		h.storeUnsubscribed(cl, g, pk.Filters)
 	}
 }
 
@@ -195,15 +217,25 @@ func (h *hook) noteSubscriptions(cl *mqtt.Client, g *gate, filters packets.Subsc
 	}
 }
 
-// OnPacketProcessed sends the retained messages of a subscription, after its
-// SUBACK.
+// OnPacketProcessed does not read on while a device has too many
+// acknowledgements to wait for, whatever they say, and sends the retained
+// messages of a subscription, after its SUBACK.
 func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) {
 	g, ok := cl.Net.Conn.(*gate)
-	if !ok || err != nil || pk.FixedHeader.Type != packets.Subscribe {
+	if !ok || err != nil {
 		return
 	}
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		g.await(time.Duration(1<<62), h.stop, func() bool { return len(g.held) < g.maxHeld || g.closed })
+	case packets.Subscribe:
+		h.sendRetained(g)
+	}
+}
+
+func (h *hook) sendRetained(g *gate) {
 	until := time.Now().Add(h.opt.RefusalWait)
-	wait := func() bool { return time.Now().Before(until) && !h.pause(retryEvery) }
+	wait := func() bool { return time.Now().Before(until) && !g.gone() && !h.pause(retryEvery) }
 	for _, sub := range g.asked {
 		if sub.Filter != "" {
 			h.sessions.retained(g.session, sub, wait)

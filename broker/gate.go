@@ -39,7 +39,9 @@ type gate struct {
 	who   identity
 
 	traffic *traffic
-	maxHeld int // acknowledgements that may wait before the device is not read
+	over    <-chan struct{} // closed when the server has ended with the connection
+	silence time.Duration   // after which the connection ends; 0 is none
+	maxHeld int             // acknowledgements that may wait before the device is not read
 
 	mu      sync.Mutex
 	held    []*ack        // in the order of the publishes
@@ -333,6 +335,9 @@ func (g *gate) gone() bool {
 	defer g.mu.Unlock()
 	return g.closed
 }
+
+// ended is gone for watch; mu is held.
+func (g *gate) ended() bool { return g.closed }
 
 // await blocks until free holds, stop is closed or the time is over; free is
 // called with mu held.

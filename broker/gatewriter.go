@@ -90,9 +90,17 @@ func (g *gate) Read(p []byte) (int, error) {
 }
 
 // hangUp closes the connection. A device that is still sending must be heard
-// out for a while, or its system throws our last words away.
+// out for a while, or its system throws our last words away. The server has to
+// have stopped reading by then: a new deadline would undo the one that ends its
+// read.
 func (g *gate) hangUp() {
 	if c, ok := g.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+		timer := time.NewTimer(closeFlush)
+		defer timer.Stop()
+		select {
+		case <-g.over:
+		case <-timer.C:
+		}
 		_ = g.SetReadDeadline(time.Now().Add(closeFlush))
 		_, _ = io.CopyN(io.Discard, g.Conn, maxUnread)
 	}
@@ -126,9 +134,13 @@ func (g *gate) shut() {
 	}
 }
 
-// SetDeadline sets the deadline of reads. The server sets it on every packet;
-// writes have none, since what a device does not read is bounded.
+// SetDeadline sets the deadline of reads. The server sets it on every packet,
+// but in seconds of 16 bits, so that the longest keep-alives are none; writes
+// have none, since what a device does not read is bounded.
 func (g *gate) SetDeadline(t time.Time) error {
+	if g.silence > 0 {
+		t = time.Now().Add(g.silence)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {

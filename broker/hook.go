@@ -2,7 +2,6 @@ package broker
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -97,9 +96,6 @@ func (h *hook) settleFormer(cl *mqtt.Client) error {
 	if !ok || cl.Properties.Clean {
 		return nil
 	}
-	if existing, ok := h.server.Clients.Get(cl.ID); ok && !existing.Closed() {
-		_ = h.server.DisconnectClient(existing, packets.ErrSessionTakenOver) // it returns the reason that it was given
-	}
 	g := old.(*gate)
 	if !g.await(h.opt.RefusalWait, h.stop, func() bool { return g.storing == 0 }) {
 		return fmt.Errorf("client %q: its former connection's publishes are still being stored after %v", cl.ID, h.opt.RefusalWait)
@@ -109,13 +105,10 @@ func (h *hook) settleFormer(cl *mqtt.Client) error {
 
 // OnDisconnect gives up the publish that was waiting for space, and forgets
 // the gate unless something is still being stored.
-func (h *hook) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
+func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	g, ok := cl.Net.Conn.(*gate)
 	if !ok {
 		return
-	}
-	if errors.Is(err, packets.ErrReceiveMaximum) {
-		h.over(inFlight, cl.ID, fmt.Sprintf("more than %d publishes of QoS 2", h.opt.Limits.MaxInflight))
 	}
 	_ = g.Close() // the server has closed it already, or is about to
 	h.endConnection(cl, g)
@@ -123,7 +116,22 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
 		g.refused = nil
 		h.refuse(cl, g, r.ack, r.packet, r.err)
 	}
+	h.forgetAnswers(cl, g)
 	h.forget(cl.ID, g)
+}
+
+// forgetAnswers takes from the server what it could not write any more, for it
+// would say it to the next connection: whether a publish was stored, and a
+// second PUBCOMP after that for PUBREL.
+func (h *hook) forgetAnswers(cl *mqtt.Client, g *gate) {
+	for _, pk := range cl.State.Inflight.GetAll(false) {
+		if pk.FixedHeader.Type != packets.Pubrec {
+			cl.State.Inflight.Delete(pk.PacketID)
+		}
+	}
+	if a := g.current; a != nil && g.failed(a) {
+		cl.State.Inflight.Delete(a.id)
+	}
 }
 
 func (h *hook) forget(id string, g *gate) {
@@ -170,6 +178,11 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	}
 	if pk.TopicName == "" { // an alias that this connection has not been told (MQTT 5, section 3.3.2.3.4)
 		_ = h.server.DisconnectClient(cl, packets.ErrProtocolViolationNoTopic) // it returns the reason that it was given
+		return pk, packets.ErrRejectPacket
+	}
+	if most := h.opt.Limits.MaxInflight; pk.FixedHeader.Qos == 2 && cl.State.Inflight.Len() >= most {
+		h.over(inFlight, cl.ID, fmt.Sprintf("more than %d publishes of QoS 2", most))
+		_ = h.server.DisconnectClient(cl, packets.ErrReceiveMaximum) // it returns the reason that it was given
 		return pk, packets.ErrRejectPacket
 	}
 	if !h.topicFits(cl.ID, pk.TopicName) {
@@ -235,6 +248,10 @@ func (h *hook) refuse(cl *mqtt.Client, g *gate, a *ack, pk packets.Packet, err e
 	g.resolve(a, true, refusalPacket(cl, pk, err))
 }
 
+// besideReason is more than what a packet with a reason string has beside it,
+// in bytes.
+const besideReason = 32
+
 // refusalPacket is PUBACK or PUBREC with reason 0x97, quota exceeded (MQTT 5,
 // sections 3.4.2.1 and 3.5.2.1).
 func refusalPacket(cl *mqtt.Client, pk packets.Packet, err error) []byte {
@@ -245,7 +262,8 @@ func refusalPacket(cl *mqtt.Client, pk packets.Packet, err error) []byte {
 		ReasonCode:      packets.ErrQuotaExceeded.Code,
 	}
 	props := cl.Properties.Props
-	if !props.RequestProblemInfoFlag || props.RequestProblemInfo != 0 {
+	fits := props.MaximumPacketSize == 0 || len(err.Error())+besideReason <= int(props.MaximumPacketSize)
+	if fits && (!props.RequestProblemInfoFlag || props.RequestProblemInfo != 0) {
 		p.Properties.ReasonString = err.Error()
 	}
 	var b bytes.Buffer
@@ -275,7 +293,6 @@ func (h *hook) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 		cl.State.Inflight.IncreaseReceiveQuota() // the server set it after the failure came in
 	}
 	g.current = nil
-	g.await(time.Duration(1<<62), h.stop, func() bool { return len(g.held) < g.maxHeld || g.closed })
 }
 
 // settleRefused gives a publish the time in which space may come back; later

@@ -40,6 +40,7 @@ type entry struct {
 // group is the members of a shared subscription, of whom one gets a message.
 type group struct {
 	name    string
+	filter  string // as it was subscribed to, with the name
 	members []entry
 	turn    atomic.Uint32
 }
@@ -49,8 +50,9 @@ type group struct {
 type target struct {
 	session       *session
 	qos           byte
-	asPublished   bool  // retain is passed on
-	subscriptions []int // their identifiers, in order
+	asPublished   bool   // retain is passed on
+	subscriptions []int  // their identifiers, in order
+	share         string // the filter of the shared subscription that it is due to alone, or empty
 }
 
 func newIndex() *index { return &index{filters: map[*session]map[string]struct{}{}} }
@@ -84,7 +86,7 @@ func (x *index) subscribe(s *session, sub packets.Subscription) {
 	i := slices.IndexFunc(n.groups, func(g *group) bool { return g.name == share })
 	if i < 0 {
 		i = len(n.groups)
-		n.groups = append(n.groups, &group{name: share})
+		n.groups = append(n.groups, &group{name: share, filter: sub.Filter})
 	}
 	n.groups[i].members = withEntry(n.groups[i].members, e)
 }
@@ -256,31 +258,54 @@ func (m *matching) add(n *node) {
 	}
 	for _, e := range n.entries {
 		if !e.noLocal || e.session.id != m.origin {
-			m.take(e)
+			m.take(e, "")
 		}
 	}
 	for _, g := range n.groups {
 		if e, ok := g.pick(m.topic); ok {
-			m.take(e)
+			m.take(e, g.filter)
 		}
 	}
 }
 
 // take adds a subscription's session, or to what it has already.
-func (m *matching) take(e entry) {
+func (m *matching) take(e entry, share string) {
 	i, ok := m.at[e.session]
 	if !ok {
 		i = len(m.targets)
-		m.targets = append(m.targets, target{session: e.session})
+		m.targets = append(m.targets, target{session: e.session, share: share})
 		if m.at != nil {
 			m.at[e.session] = i
 		}
 	}
 	t := &m.targets[i]
+	if share == "" {
+		t.share = ""
+	}
 	t.qos, t.asPublished = max(t.qos, e.qos), t.asPublished || e.asPublished
 	if at, found := slices.BinarySearch(t.subscriptions, e.identifier); !found && e.identifier > 0 {
 		t.subscriptions = slices.Insert(t.subscriptions, at, e.identifier)
 	}
+}
+
+// member returns the next member of a shared subscription for a topic.
+func (x *index) member(filter, topic string) (next entry, ok bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	share, rest := parseFilter(filter)
+	n := &x.root
+	for more := true; more; {
+		var level string
+		level, rest, more = strings.Cut(rest, "/")
+		if n = n.child(level, false); n == nil {
+			return entry{}, false
+		}
+	}
+	i := slices.IndexFunc(n.groups, func(g *group) bool { return g.name == share })
+	if i < 0 {
+		return entry{}, false
+	}
+	return n.groups[i].pick(topic)
 }
 
 // pick returns the next member who may read the topic, and of those who are

@@ -222,3 +222,31 @@ func filtersOf(b *Broker) int {
 	}
 	return n
 }
+
+// TestAMemberThatLeavesHandsOn ends the session of one of two members that has
+// messages in flight and more that wait.
+func TestAMemberThatLeavesHandsOn(t *testing.T) {
+	for name, stays := range map[string]func(*Broker) *device{
+		"in memory": func(b *Broker) *device { return connect(t, b, "stays", 5, true) },
+		"stored":    func(b *Broker) *device { d, _ := persistent(t, b, "stays", 5); return d },
+	} {
+		b := startBroker(t, Options{})
+		leaves, _ := connectWith(t, b, 5, packets.ConnectParams{ClientIdentifier: "leaves", Clean: true}, packets.Properties{ReceiveMaximum: 2})
+		leaves.subscribeTo(packets.Subscription{Filter: "$share/g/x/+", Qos: 2}, packets.Subscription{Filter: "x/own", Qos: 1})
+		pub := connect(t, b, "pub", 5, true)
+		pub.publish("x/0", 2, 1, "sent with QoS 2")
+		pub.expectAcks(packets.Pubrec, 1)
+		leaves.expect(packets.Publish)
+		for i := range 3 {
+			pub.say(fmt.Sprint("x/", i), fmt.Sprint(i))
+		}
+		pub.say("x/own", "its own too")
+		leaves.expect(packets.Publish)
+		d := stays(b)
+		d.subscribeTo(packets.Subscription{Filter: "$share/g/x/+", Qos: 1})
+		leaves.conn.Close()
+		t.Log(name)
+		d.expectPayloads("0", "1", "2")
+		d.expectSilence()
+	}
+}

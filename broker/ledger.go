@@ -165,12 +165,18 @@ func (s *session) committed(seq uint64, n int) {
 	s.pump()
 }
 
-// revoke takes a message back that could not be stored, unless it was sent.
+// revoke takes a message back that could not be stored, unless it was sent on
+// this connection.
 func (s *session) revoke(d *delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stored.coming--
-	if d.bare = true; d.over || d.id != 0 || s.ended {
+	d.bare = true
+	switch {
+	case d.over || (d.id != 0 && s.ids[d.id] == d):
+		return
+	case s.ended:
+		s.stored.store.unshare(d.number)
 		return
 	}
 	if i := slices.Index(s.waiting, d); i >= 0 {
@@ -227,6 +233,7 @@ func (s *session) load(g *gate) {
 	}
 	l := s.stored
 	from, upTo := l.tail, l.written
+	leaving := l.store.leaving(l.number)
 	s.mu.Unlock()
 	list, more, err := l.store.read(l.number, from, aheadMessages, aheadBytes)
 	s.mu.Lock()
@@ -245,7 +252,8 @@ func (s *session) load(g *gate) {
 		return
 	}
 	for _, r := range list {
-		s.take(r)
+		_, ended := leaving[string(deliveryKey(l.number, r.seq))]
+		s.take(r, ended)
 	}
 	if !more {
 		l.tail = max(l.tail, upTo)
@@ -256,11 +264,11 @@ func (s *session) load(g *gate) {
 	s.pump()
 }
 
-// take puts a record in the line; mu is held.
-func (s *session) take(r record) {
+// take puts a record in the line, unless its delivery has ended; mu is held.
+func (s *session) take(r record, ended bool) {
 	l := s.stored
 	l.tail = max(l.tail, r.seq)
-	if r.message == nil && !r.received { // it cannot be read, or was forgotten meanwhile
+	if ended || (r.seq > l.sent && r.seq <= l.dropped) || (r.message == nil && !r.received) { // the last: it cannot be read
 		return
 	}
 	d := &delivery{
@@ -268,9 +276,9 @@ func (s *session) take(r record) {
 		seq: r.seq, number: r.number, counted: r.bytes,
 	}
 	d.durable.Store(true)
-	if r.seq <= l.sent {
-		d.id = idOf(r.seq)
-		s.ids[d.id] = d
+	if id := idOf(r.seq); r.seq <= l.sent && s.ids[id] == nil { // else an older one has the id, and so this was not sent
+		d.id = id
+		s.ids[id] = d
 	}
 	l.ahead += d.size()
 	s.waiting = append(s.waiting, d)

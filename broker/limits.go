@@ -35,6 +35,15 @@ var DefaultLimits = Limits{
 	MaxInflight: 1024, MaxTopicLevels: 32, MaxTopicBytes: 1024, MaxSubscriptions: 1000,
 }
 
+const (
+	// maxSessions is how many sessions may wait for their devices, beside those
+	// of MaxConnections devices: one that makes up a client id each time leaves
+	// a session behind each time.
+	maxSessions = 10_000
+	// maxClientID bounds a client id, in bytes.
+	maxClientID = 1024
+)
+
 // ErrLimits says that limits make no sense; the text names the field.
 var ErrLimits = errors.New("limits")
 
@@ -70,11 +79,14 @@ const (
 	topicSize
 	subscriptions
 	banned
+	sessionCount
+	clientID
 	numLimits
 )
 
 var limitNames = [numLimits]string{
 	"packet_size", "connections", "connect_rate", "publish_rate", "in_flight", "topic", "subscriptions", "banned",
+	"sessions", "client_id",
 }
 
 // limitCounters count how often devices went beyond each limit.
@@ -97,7 +109,7 @@ func (c *limitCounters) counts() map[string]int64 {
 func (h *hook) over(l limit, client, detail string) {
 	n := h.stats.limits.count[l].Add(1)
 	if h.stats.limits.warned[l].due(time.Now()) {
-		h.opt.Logger.Warn("a device went beyond a limit", "limit", limitNames[l], "client", client, "detail", detail, "total", n)
+		h.opt.Logger.Warn("a device went beyond a limit", "limit", limitNames[l], "client", fmt.Sprintf("%.60q", client), "detail", detail, "total", n)
 	}
 }
 
@@ -120,4 +132,5 @@ func (h *hook) topicFits(client, topic string) bool {
 func (l Limits) announce(p *packets.Properties) {
 	p.MaximumPacketSize = uint32(l.MaxPacketBytes)
 	p.TopicAliasMaximum = maxAliases
+	p.ReceiveMaximum = uint16(l.MaxInflight)
 }

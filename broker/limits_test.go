@@ -281,3 +281,36 @@ func TestFramer(t *testing.T) {
 		t.Error("what is not MQTT is the server's to judge")
 	}
 }
+
+func TestClientIDsAreShort(t *testing.T) {
+	b := startInMemory(t, Options{})
+	for version, want := range map[byte]byte{4: packets.Err3ClientIdentifierNotValid.Code, 5: packets.ErrClientIdentifierNotValid.Code} {
+		_, ack := connectWith(t, b, version, packets.ConnectParams{ClientIdentifier: strings.Repeat("x", maxClientID+1), Clean: true}, packets.Properties{})
+		if ack.ReasonCode != want {
+			t.Errorf("MQTT %d: got %#x, expected %#x", version, ack.ReasonCode, want)
+		}
+	}
+	connect(t, b, strings.Repeat("x", maxClientID), 4, true)
+	expectLimited(t, b, "client_id", 2)
+}
+
+// TestSessionsAreCounted fills the broker with sessions of devices that are
+// away.
+func TestSessionsAreCounted(t *testing.T) {
+	b := startInMemory(t, Options{Limits: Limits{MaxConnections: 2}})
+	a := b.hook.sessions
+	connect(t, b, "known", 4, false).leave(b, "known")
+	a.mu.Lock()
+	for i := range maxSessions + 1 {
+		a.add(fmt.Sprint("away-", i), true).keep = true
+		a.byID[fmt.Sprint("away-", i)].expiry = never
+	}
+	a.mu.Unlock()
+	_, ack := connectWith(t, b, 5, packets.ConnectParams{ClientIdentifier: "new"}, packets.Properties{SessionExpiryInterval: 9, SessionExpiryIntervalFlag: true})
+	if ack.ReasonCode != packets.ErrQuotaExceeded.Code {
+		t.Errorf("got %#x, expected a refusal", ack.ReasonCode)
+	}
+	connect(t, b, "known", 4, false)
+	connect(t, b, "new", 4, true)
+	expectLimited(t, b, "sessions", 1)
+}

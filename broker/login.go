@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ type identity struct {
 type loginKind byte
 
 const (
-	nobody loginKind = iota // of a session whose owner is not known
+	nobody loginKind = iota // of a session that is for who comes next
 	anonymous
 	byPassword
 	byCertificate
@@ -145,34 +146,48 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		h.refuseConnect(cl, err)
 		return err
 	}
-	if err := h.settleFormer(cl); err != nil {
-		return err
-	}
-	h.clients.Store(cl.Net.Conn, cl)
-	if err := h.seat(cl, p, who); err != nil {
-		h.refuseConnect(cl, err)
-		return err
-	}
-	c.socket.prove()
 	if err := c.SetWriteDeadline(time.Time{}); err != nil {
 		return err
 	}
+	c.socket.prove()
 	g := newGate(c, cl.Properties.ProtocolVersion, h.stats)
-	g.who, g.will = who, takeWill(cl, who, pk)
+	g.who, g.will, g.over = who, takeWill(cl, who, pk), p.over
 	g.traffic, g.rate, g.maxHeld, p.gate = p.traffic, newBucket(h.opt.Limits.PublishesPerS), h.opt.Limits.MaxInflight, g
 	if most := uint16(h.opt.MaxKeepAlive / time.Second); most > 0 && cl.Properties.ProtocolVersion >= 5 && (pk.Connect.Keepalive == 0 || pk.Connect.Keepalive > most) {
 		cl.State.Keepalive, cl.State.ServerKeepalive = most, true
 	}
-	cl.Net.Conn = g
+	g.silence = time.Duration(cl.State.Keepalive) * time.Second * 3 / 2 // section 3.1.2.10 of both specifications
+	cl.Net.Conn = g                                                     // before others can find it
+	h.clients.Store(net.Conn(p), cl)
+	if err = h.seat(cl, p, who); err == nil {
+		err = h.owned(cl, who) // another may have connected meanwhile
+	}
+	if err == nil {
+		err = h.room(cl)
+	}
+	if err == nil {
+		err = h.settleFormer(cl)
+	}
+	if err != nil {
+		h.refuseConnect(cl, err)
+	}
+	return err
+}
+
+// owned refuses another user's session. The error is a packets.Code.
+func (h *hook) owned(cl *mqtt.Client, who identity) error {
+	if s := h.sessions.get(cl.ID); s != nil && !s.belongs(who) {
+		h.denied(cl.ID, "", "the client id is in use by another user")
+		return packets.ErrClientIdentifierNotValid
+	}
 	return nil
 }
 
 // admit judges what a device wants with its CONNECT: another's session, or a
 // will where it may not publish.
 func (h *hook) admit(cl *mqtt.Client, who identity, pk packets.Packet) error {
-	if s := h.sessions.get(cl.ID); s != nil && !s.belongs(who) {
-		h.denied(cl.ID, "", "the client id is in use by another user")
-		return packets.ErrClientIdentifierNotValid
+	if err := h.owned(cl, who); err != nil {
+		return err
 	}
 	if !pk.Connect.WillFlag {
 		return nil

@@ -31,11 +31,26 @@ func outgoingOf(pk packets.Packet, now time.Time) *outgoing {
 	return m
 }
 
+// alone is the message for a goroutine of its own.
+func (m *outgoing) alone() *outgoing {
+	return &outgoing{topic: m.topic, payload: m.payload, qos: m.qos, retain: m.retain, props: m.props, expiry: m.expiry}
+}
+
 // size is what a message takes in memory, roughly.
-func (m *outgoing) size() int64 { return int64(len(m.topic)+len(m.payload)) + entryOverhead }
+func (m *outgoing) size() int64 {
+	p := &m.props
+	n := len(m.topic) + len(m.payload) + len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData)
+	for _, u := range p.User {
+		n += len(u.Key) + len(u.Val) + userOverhead
+	}
+	return int64(n) + entryOverhead
+}
 
 // entryOverhead is what a waiting message takes beside its bytes.
 const entryOverhead = 256
+
+// userOverhead is what a user property takes beside its bytes.
+const userOverhead = 32
 
 func (m *outgoing) expired(now time.Time) bool { return !m.expiry.IsZero() && now.After(m.expiry) }
 

@@ -16,6 +16,13 @@ func (s *session) adopt(who identity, w *will) {
 	s.who, s.said = who, w
 }
 
+// disown leaves the session to whoever comes for it.
+func (s *session) disown() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.who = identity{}
+}
+
 // owner is whose the session is.
 func (s *session) owner() identity {
 	s.mu.Lock()

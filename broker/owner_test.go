@@ -43,3 +43,44 @@ func TestRulesHoldForSessionsOfAFormerProcess(t *testing.T) {
 	d.expectSilence()
 	eventually(t, "one subscription in the store", func() bool { return keys(t, b, prefixSubscription) == 1 })
 }
+
+// TestSessionsFromBeforeThereWereUsers belong to whoever has their client id
+// and a name, with the rights of that name.
+func TestSessionsFromBeforeThereWereUsers(t *testing.T) {
+	keep := packets.Properties{SessionExpiryInterval: 1000, SessionExpiryIntervalFlag: true}
+	b := startBroker(t, Options{})
+	d, _ := persistent(t, b, "d", 5)
+	d.subscribeTo(packets.Subscription{Filter: "a", Qos: 1}, packets.Subscription{Filter: "b", Qos: 1})
+	d.leave(b, "d")
+	pub := connect(t, b, "pub", 5, true)
+	pub.say("a", "old a")
+	pub.say("b", "old b")
+
+	users, acl := usersOf(t, "u:pw", "other:pw", "pub:pw"), aclOf(t, "user u\ntopic read b\nuser pub\ntopic write #\n")
+	local := afterKill(t, b, Options{Users: users, ACL: acl, AllowAnonymous: true})
+	p := as("d", "u", "pw")
+	p.Clean = false
+	if _, ack := connectWith(t, local, 5, p, keep); ack.ReasonCode != packets.ErrClientIdentifierNotValid.Code {
+		t.Errorf("got reason %#x, expected that the session is still that of a program without a name", ack.ReasonCode)
+	}
+
+	b = afterKill(t, b, Options{Users: users, ACL: acl})
+	if err := b.Reload(users, acl); err != nil {
+		t.Fatal(err)
+	}
+	pub = logIn(t, b, 5, "pub", "pub", "pw")
+	pub.say("a", "new a")
+	pub.say("b", "new b")
+	d, ack := connectWith(t, b, 5, p, keep)
+	if !ack.SessionPresent {
+		t.Errorf("got reason %#x without a session", ack.ReasonCode)
+	}
+	d.expectPayloads("old b", "new b")
+	d.expectSilence()
+	eventually(t, "one subscription in the store", func() bool { return keys(t, b, prefixSubscription) == 1 })
+	other := as("d", "other", "pw")
+	other.Clean = false
+	if _, ack := connectWith(t, b, 5, other, keep); ack.ReasonCode != packets.ErrClientIdentifierNotValid.Code {
+		t.Errorf("got reason %#x, expected that the session is u's now", ack.ReasonCode)
+	}
+}

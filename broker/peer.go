@@ -31,6 +31,7 @@ type peer struct {
 	listener string // type and address
 	since    time.Time
 	traffic  *traffic
+	over     chan struct{} // closed when nothing of the connection is left
 
 	// Only the goroutine that reads uses these.
 	frames   framer

@@ -36,8 +36,10 @@ func (h *hook) storeSubscriptions(cl *mqtt.Client, s *session, subs packets.Subs
 	}
 }
 
-// storeUnsubscribed takes what a device unsubscribed from out of the store.
-func (h *hook) storeUnsubscribed(cl *mqtt.Client, s *session, subs packets.Subscriptions) {
+// storeUnsubscribed takes what a device unsubscribed from out of the store. It
+// waits for that as long as the device does.
+func (h *hook) storeUnsubscribed(cl *mqtt.Client, g *gate, subs packets.Subscriptions) {
+	s := g.session
 	if s.stored == nil {
 		return
 	}
@@ -49,9 +51,14 @@ func (h *hook) storeUnsubscribed(cl *mqtt.Client, s *session, subs packets.Subsc
 	}
 	done := make(chan struct{})
 	s.stored.store.submit(&bundle{ops: ops, sure: true, done: func(error) { close(done) }})
-	select {
-	case <-done:
-	case <-h.stop:
+	for changed := g.watch(g.ended); changed != nil; changed = g.watch(g.ended) {
+		select {
+		case <-changed:
+		case <-done:
+			return
+		case <-h.stop:
+			return
+		}
 	}
 }
 

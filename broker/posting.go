@@ -34,12 +34,17 @@ type posting struct {
 // what is retained. An error means that there is no room; it may be called
 // again.
 func (p *posting) post(now time.Time) error {
-	a := p.sessions
 	if p.refused != nil {
 		return p.refused
 	}
-	a.order.Lock()
-	defer a.order.Unlock()
+	p.sessions.order.Lock()
+	defer p.sessions.order.Unlock()
+	return p.hand(now)
+}
+
+// hand is post while the order is held.
+func (p *posting) hand(now time.Time) error {
+	a := p.sessions
 	if err := a.store.admit(p.own); err != nil {
 		return err
 	}
@@ -217,8 +222,6 @@ func (s *session) through(id uint16, done func()) {
 // from, or empty. What it returns tells when the sessions that persist have
 // it in the store; nil means that there is nothing to store.
 func (a *sessions) publish(m *outgoing, origin string) Store {
-	list := targets.Get().(*[]target)
-	*list = a.index.match(m.topic, origin, (*list)[:0])
 	now := time.Now()
 	p := &posting{sessions: a, message: m, own: origin == "", retain: m.retain && a.store != nil}
 	if m.retain {
@@ -228,8 +231,10 @@ func (a *sessions) publish(m *outgoing, origin string) Store {
 			a.order.Unlock()
 		}
 	}
+	list := targets.Get().(*[]target) // after that: who subscribes now is sent the message or what is retained
+	*list = a.index.match(m.topic, origin, (*list)[:0])
 	for _, t := range *list {
-		d := &delivery{message: m, qos: min(m.qos, t.qos), retain: m.retain && t.asPublished, subscriptions: t.subscriptions}
+		d := &delivery{message: m, qos: min(m.qos, t.qos), retain: m.retain && t.asPublished, subscriptions: t.subscriptions, share: t.share}
 		if t.session.stored == nil || d.qos == 0 {
 			t.session.deliver(d, now)
 		} else {

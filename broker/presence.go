@@ -64,8 +64,9 @@ type presence struct {
 
 func newPresence() *presence { return &presence{byID: map[string]*present{}} }
 
-// enter notes that a device is connected, unless as many others are already.
-func (p *presence) enter(cl *mqtt.Client, from *peer, user string, most int) bool {
+// enter notes that a device is connected, unless it has another connection,
+// which is returned, or as many others are there already.
+func (p *presence) enter(cl *mqtt.Client, from *peer, user string, most int) (former *present, ok bool) {
 	in := &present{client: cl, peer: from, sampled: time.Now(), about: Client{
 		ID: cl.ID, User: user, Remote: cl.Net.Remote, Listener: from.listener, Since: from.since,
 		Version: cl.Properties.ProtocolVersion, KeepAlive: time.Duration(cl.State.Keepalive) * time.Second,
@@ -73,14 +74,14 @@ func (p *presence) enter(cl *mqtt.Client, from *peer, user string, most int) boo
 	in.last = from.traffic.values()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, back := p.byID[cl.ID]; !back && len(p.byID) >= most {
-		return false
+	if former = p.byID[cl.ID]; former != nil || len(p.byID) >= most {
+		return former, false
 	}
 	p.byID[cl.ID] = in
-	return true
+	return nil, true
 }
 
-// leave forgets a connection, unless another has taken its place.
+// leave forgets a connection that has its place.
 func (p *presence) leave(cl *mqtt.Client) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

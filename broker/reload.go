@@ -35,6 +35,9 @@ func (b *Broker) Reload(users *access.Users, acl *access.ACL) error {
 // judgeAgain makes a session fit a new policy.
 func (h *hook) judgeAgain(s *session, p *policy) {
 	owner := s.owner()
+	if owner.kind == nobody {
+		return // it is judged when its device says who it is
+	}
 	rights := p.acl.Of(owner.user, s.id)
 	s.rights.Store(rights)
 	cl, ok := h.server.Clients.Get(s.id)
@@ -54,6 +57,11 @@ func (h *hook) judgeAgain(s *session, p *policy) {
 		h.sessions.drop(s)
 		return
 	}
+	h.revoke(cl, rights)
+}
+
+// revoke takes the subscriptions away that can bring nothing.
+func (h *hook) revoke(cl *mqtt.Client, rights *access.Rights) {
 	for filter := range cl.State.Subscriptions.GetAll() {
 		if !rights.Subscribe(filter) {
 			h.stats.revoked.Add(1)

@@ -127,8 +127,7 @@ func (r *retained) get(topic string, now time.Time) *outgoing {
 	if k == nil || k.message.expired(now) {
 		return nil
 	}
-	m := k.message
-	return &outgoing{topic: m.topic, payload: m.payload, qos: m.qos, retain: true, props: m.props, expiry: m.expiry}
+	return k.message.alone()
 }
 
 // expired lists what is to be removed.

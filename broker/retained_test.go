@@ -127,3 +127,34 @@ func TestServersOwnTopicsNeedTheirName(t *testing.T) {
 		t.Errorf("got %s, expected $SYS/broker/version", pk.TopicName)
 	}
 }
+
+// TestWhatAKillLeavesIsSwept has keys without what they belong to, as a kill
+// leaves them.
+func TestWhatAKillLeavesIsSwept(t *testing.T) {
+	b := startBroker(t, Options{})
+	for _, id := range []string{"ended", "stays"} {
+		subscribedAndAway(t, b, id, "x")
+	}
+	pub := connect(t, b, "pub", 4, true)
+	pub.say("x", "shared by two")
+	if err := b.Publish("kept", []byte("m"), 1, true); err != nil {
+		t.Fatal(err)
+	}
+	st := b.hook.sessions.store
+	if err := st.write(); err != nil { // so the store has all of it
+		t.Fatal(err)
+	}
+	stays, ended := b.hook.sessions.get("stays").stored, b.hook.sessions.get("ended").stored
+	if err := st.write(
+		&op{key: key(prefixSession, ended.number)},
+		&op{key: deliveryKey(stays.number, 1)},
+		&op{key: key(prefixMessage, b.hook.sessions.retain.byTopic["kept"].number)},
+		&op{key: key(prefixMessage, 99), value: appendMessage(nil, &outgoing{topic: "nobody's"}, st.clock)},
+	); err != nil {
+		t.Fatal(err)
+	}
+	b = afterKill(t, b, Options{})
+	eventually(t, "one session with its subscription, and nothing else", func() bool {
+		return keys(t, b, prefixSession) == 1 && keys(t, b, prefixSubscription) == 1 && allKeys(t, b) == 2
+	})
+}

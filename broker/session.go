@@ -70,6 +70,7 @@ type delivery struct {
 	qos           byte
 	retain        bool
 	subscriptions []int
+	share         string // the filter of the shared subscription that it is due to, or empty
 	frame         *frame // nil: it is encoded when it is sent
 
 	id       uint16 // 0 until it is sent
@@ -83,12 +84,12 @@ type delivery struct {
 	bare    bool        // the store did not take it
 	over    bool        // it was acknowledged or dropped
 	op      *op         // that will store it; the store's mutex guards it
-	counted int64       // bytes, once message is gone
+	counted int64       // bytes, as they were stored
 }
 
 // size is what a delivery counts for.
 func (d *delivery) size() int64 {
-	if d.message == nil {
+	if d.counted > 0 {
 		return d.counted
 	}
 	return d.message.size()
@@ -139,7 +140,7 @@ func (s *session) detach(g *gate) {
 	}
 	s.gate, s.away = nil, time.Now()
 	switch {
-	case !s.keep:
+	case !s.keep && s.stored != nil:
 		s.clear()
 	case s.stored != nil:
 		s.rest()
@@ -208,16 +209,32 @@ func (s *session) unsend() {
 }
 
 // end forgets what the session is owed. It reports whether it had not ended
-// before.
-func (s *session) end() bool {
+// before, and what is for other members of a shared subscription then.
+func (s *session) end() (ended bool, left []*delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
-		return false
+		return false, nil
+	}
+	if s.stored == nil {
+		left = s.unshared()
 	}
 	s.ended = true
 	s.clear()
-	return true
+	return true, left
+}
+
+// unshared is what waits due to a shared subscription, or is in flight at QoS
+// 1: one of QoS 2 that was sent is for nobody else (MQTT 5, section 4.8.2); mu
+// is held.
+func (s *session) unshared() (left []*delivery) {
+	s.unsend()
+	for _, d := range s.waiting {
+		if d.share != "" && (d.id == 0 || d.qos == 1) {
+			left = append(left, d)
+		}
+	}
+	return left
 }
 
 // clear drops everything; mu is held.
@@ -363,7 +380,7 @@ func (s *session) encode(d *delivery) (*frame, alias) {
 // number.
 func (s *session) nextID(d *delivery) uint16 {
 	if s.stored != nil {
-		s.stored.sent = d.seq
+		s.stored.sent = max(s.stored.sent, d.seq)
 		return idOf(d.seq)
 	}
 	for {

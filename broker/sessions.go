@@ -52,8 +52,8 @@ func (a *sessions) open(g *gate, cl *mqtt.Client, clean bool) *session {
 	a.mu.Lock()
 	s, ok := a.byID[cl.ID]
 	if ok && (clean || !s.keeps() || !s.belongs(g.who)) {
-		defer s.hurry()
 		a.end(s)
+		defer s.hurry() // MQTT 5, section 3.1.3.2.2: the end of the session is that of the delay
 		ok = false
 	}
 	expiry := a.expiryOf(cl)
@@ -130,10 +130,35 @@ func (a *sessions) drop(s *session) {
 func (a *sessions) end(s *session) {
 	a.order.Lock() // no message may come after
 	defer a.order.Unlock()
-	if s.end() && s.stored != nil {
+	ended, left := s.end()
+	if ended && s.stored != nil {
 		a.store.condemn(s.stored.number)
 	}
 	a.index.forget(s)
+	for _, d := range left {
+		a.handOn(d, time.Now())
+	}
+}
+
+// handOn gives a message of a shared subscription to another member, if there
+// is one; order is held.
+func (a *sessions) handOn(d *delivery, now time.Time) {
+	e, ok := a.index.member(d.share, d.message.topic)
+	if !ok || d.message.expired(now) {
+		return
+	}
+	m := d.message.alone()
+	next := &delivery{message: m, qos: min(m.qos, e.qos), retain: m.retain && e.asPublished, share: d.share}
+	if e.identifier > 0 {
+		next.subscriptions = []int{e.identifier}
+	}
+	if e.session.stored == nil || next.qos == 0 {
+		e.session.deliver(next, now)
+		return
+	}
+	if p := (&posting{sessions: a, message: m, debts: []debt{{e.session, next}}}); p.hand(now) != nil {
+		e.session.owe(next, 0, nil, now)
+	}
 }
 
 // subscribe lets a session have what a filter matches.
@@ -151,31 +176,52 @@ var targets = sync.Pool{New: func() any { return new([]target) }}
 // wait is called while the disk does not keep up, and says when to give up.
 func (a *sessions) retained(s *session, sub packets.Subscription, wait func() bool) {
 	for _, pk := range a.retain.matching(sub.Filter) {
-		now := time.Now()
-		m := a.retain.get(pk.TopicName, now)
-		if m == nil {
-			if pk.TopicName == "" || pk.TopicName[0] != '$' {
-				continue
-			}
-			m = outgoingOf(pk, now) // of the server's own
-		}
-		var ids []int
-		if sub.Identifier > 0 {
-			ids = []int{sub.Identifier}
-		}
-		d := &delivery{message: m, qos: min(m.qos, sub.Qos), retain: true, subscriptions: ids}
-		if s.stored == nil || d.qos == 0 {
-			s.deliver(d, now)
-			continue
-		}
-		p := &posting{sessions: a, message: m, debts: []debt{{s, d}}}
-		for p.post(now) != nil {
-			if !wait() {
-				p.atOnce(now)
-				break
-			}
+		for stored := a.retainedOf(s, sub, pk, true); !stored; {
+			more := wait()
+			stored = a.retainedOf(s, sub, pk, more) || !more
 		}
 	}
+}
+
+// retainedOf hands over the retained message of pk's topic. It reports false
+// if the store takes nothing now; without more, who is connected gets it all
+// the same. No other message is retained meanwhile: the one that replaces it
+// must not reach the session before it.
+func (a *sessions) retainedOf(s *session, sub packets.Subscription, pk packets.Packet, more bool) bool {
+	a.order.Lock()
+	defer a.order.Unlock()
+	now := time.Now()
+	m := a.retain.get(pk.TopicName, now)
+	if m == nil {
+		if pk.TopicName == "" || pk.TopicName[0] != '$' {
+			return true
+		}
+		m = outgoingOf(pk, now) // of the server's own
+	}
+	var ids []int
+	if sub.Identifier > 0 {
+		ids = []int{sub.Identifier}
+	}
+	d := &delivery{message: m, qos: min(m.qos, sub.Qos), retain: true, subscriptions: ids}
+	if s.stored == nil || d.qos == 0 {
+		s.deliver(d, now)
+		return true
+	}
+	p := &posting{sessions: a, message: m, debts: []debt{{s, d}}}
+	if p.hand(now) == nil {
+		return true
+	}
+	if !more {
+		s.owe(d, 0, nil, now)
+	}
+	return false
+}
+
+// count is how many sessions there are.
+func (a *sessions) count() int {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return len(a.byID)
 }
 
 // all lists the sessions.

@@ -52,6 +52,7 @@ type store struct {
 	pending      []*bundle
 	pendingBytes int64
 	gone         [][]byte // keys that the next commit deletes
+	going        [][]byte // those that a commit deletes now
 	shared       map[uint64]*content
 	number       uint64 // of the newest shared message
 	session      uint64 // number of the newest session

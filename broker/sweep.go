@@ -42,9 +42,14 @@ func (st *store) sweep(ctx context.Context) {
 
 // sweepPrefix deletes every key below a prefix, some at a time.
 func (st *store) sweepPrefix(ctx context.Context, prefix []byte) error {
+	session, err := numberOf(prefix)
+	if err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
 		var ops []*op
 		var numbers []uint64
+		leaving := st.leaving(session)
 		err := st.db.View(func(txn *badger.Txn) error {
 			opt := badger.DefaultIteratorOptions
 			opt.Prefix, opt.PrefetchValues = prefix, false
@@ -52,7 +57,7 @@ func (st *store) sweepPrefix(ctx context.Context, prefix []byte) error {
 			defer it.Close()
 			for it.Rewind(); it.Valid() && len(ops) < maxBatchOps; it.Next() {
 				ops = append(ops, &op{key: it.Item().KeyCopy(nil)})
-				if prefix[0] != prefixDelivery {
+				if _, ended := leaving[string(it.Item().Key())]; ended || prefix[0] != prefixDelivery {
 					continue
 				}
 				if err := it.Item().Value(func(v []byte) error {

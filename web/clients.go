@@ -61,6 +61,7 @@ var limitWords = map[string]string{
 	"packet_size": "packets too large", "connections": "connections too many", "connect_rate": "connections too fast",
 	"publish_rate": "publishes held back", "in_flight": "devices with too many publishes in flight", "topic": "topics too long or too deep",
 	"subscriptions": "subscriptions too many", "banned": "connections of banned clients",
+	"sessions": "sessions too many", "client_id": "client ids too long",
 }
 
 // overLimits says what went beyond limits, or nothing.
