@@ -132,13 +132,13 @@ func (p placed) blit(luma, brown []byte, y int) {
 		a := uint32(alpha[i])
 		luma[i] = byte((uint32(luma[i])*(255-a) + uint32(surface[i])*a + 127) / 255)
 	}
-	if s.tint != nil {
-		copy(brown, s.tint[y*s.w+x0:])
-		return
-	}
 	for i := range brown {
-		if alpha[i] > 127 {
-			brown[i] = 0 // what lies below is hidden
+		switch {
+		case alpha[i] <= 127: // what lies below is seen
+		case s.tint == nil:
+			brown[i] = 0
+		default:
+			brown[i] = s.tint[y*s.w+x0+i]
 		}
 	}
 }
