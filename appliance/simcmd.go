@@ -11,7 +11,8 @@ import (
 )
 
 type simCommand struct {
-	Eval simEvalCommand `cmd:"" help:"Say how well a model finds what the simulated line shows."`
+	Export simExportCommand `cmd:"" help:"Write frames, what they show in COCO's format, and a video."`
+	Eval   simEvalCommand   `cmd:"" help:"Say how well a model finds what the simulated line shows."`
 }
 
 type simEvalCommand struct {
