@@ -55,9 +55,4 @@ func TestHeartbeatReachesTheCentre(t *testing.T) {
 	if s.Cameras[0].Heartbeat || !s.Cameras[1].Heartbeat || s.Cameras[1].Source != "sim://line?seed=1" {
 		t.Errorf("cameras %+v", s.Cameras)
 	}
-	for _, c := range s.Health.Checks {
-		if c.Name == "vision" && c.State == web.Healthy && c.Detail != "cameras: 1" {
-			t.Errorf("vision: %+v", c)
-		}
-	}
 }

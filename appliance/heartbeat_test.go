@@ -198,6 +198,15 @@ func TestHeartbeatIsChecked(t *testing.T) {
 	}
 }
 
+// TestTheHeartbeatIsNoCamera of those that health counts.
+func TestTheHeartbeatIsNoCamera(t *testing.T) {
+	cameras := []vision.CameraStats{{ID: "cam-1", State: vision.Online}, {ID: "heartbeat", State: vision.Online}}
+	f := facts{vision: vision.Stats{Cameras: cameras}, heartbeat: &heartbeatStats{}}
+	if got := visionCheck(f); got.Detail != "cameras: 1" || len(got.Checks) != 2 {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestHeartbeatCamera(t *testing.T) {
 	for source, want := range map[string]string{
 		"sim://line":                 "sim://line?epoch=0",
