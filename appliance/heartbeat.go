@@ -21,7 +21,6 @@ const (
 	heartbeatWindow = time.Minute // that health looks back
 	heartbeatShare  = 0.9         // of the parts in view that have to be found
 	heartbeatLeast  = 20          // parts in view before the first verdict
-	heartbeatIoU    = 0.5         // overlap from which on a detection is that of a part
 )
 
 // heartbeatCamera is cam as it is run: a heartbeat is slow unless told
@@ -140,7 +139,7 @@ func (h *heartbeat) look(e vision.Event) bool {
 		}
 		shown++
 		for _, d := range e.Detections {
-			if d.Class == sim.ClassPart && boxOverlap(d.Box, p.Box) >= heartbeatIoU {
+			if d.Class == sim.ClassPart && sim.Overlap(d.Box, p.Box) >= sim.MatchIoU {
 				found++
 				break
 			}
@@ -169,16 +168,6 @@ func (h *heartbeat) beat() *beat {
 		*b = beat{second: second}
 	}
 	return b
-}
-
-// boxOverlap is the intersection over the union of two boxes.
-func boxOverlap(a, b vision.Box) float64 {
-	w := min(a.X+a.W, b.X+b.W) - max(a.X, b.X)
-	h := min(a.Y+a.H, b.Y+b.H) - max(a.Y, b.Y)
-	if w <= 0 || h <= 0 {
-		return 0
-	}
-	return w * h / (a.W*a.H + b.W*b.H - w*h)
 }
 
 // heartbeatStats is what the last minute brought.

@@ -45,15 +45,6 @@ func grown(b vision.Box, by float64) vision.Box {
 	return vision.Box{X: b.X - by, Y: b.Y - by, W: b.W + 2*by, H: b.H + 2*by}
 }
 
-func overlap(a, b vision.Box) float64 {
-	w := min(a.X+a.W, b.X+b.W) - max(a.X, b.X)
-	h := min(a.Y+a.H, b.Y+b.H) - max(a.Y, b.Y)
-	if w <= 0 || h <= 0 {
-		return 0
-	}
-	return w * h / (a.W*a.H + b.W*b.H - w*h)
-}
-
 // TestTheTruthIsWhereThePixelsAre compares frames of one line with those of
 // another that differs in nothing but that its parts have no flaws.
 func TestTheTruthIsWhereThePixelsAre(t *testing.T) {
@@ -83,12 +74,12 @@ func TestTheTruthIsWhereThePixelsAre(t *testing.T) {
 		}
 		for _, p := range truth.Parts {
 			for _, d := range p.Defects {
-				neighbours := slices.DeleteFunc(slices.Clone(boxes), func(b vision.Box) bool { return overlap(b, grown(d.Box, 4)) == 0 })
+				neighbours := slices.DeleteFunc(slices.Clone(boxes), func(b vision.Box) bool { return Overlap(b, grown(d.Box, 4)) == 0 })
 				if d.Contrast < 0.12 || !whole(l, grown(d.Box, 5)) || len(neighbours) > 1 {
 					continue // noise, the edge of the frame or another flaw has a say in what differs
 				}
 				seen[d.Class]++
-				if found := difference(a, b, grown(d.Box, 4)); overlap(found, d.Box) < 0.5 {
+				if found := difference(a, b, grown(d.Box, 4)); Overlap(found, d.Box) < 0.5 {
 					t.Errorf("frame %d: the %s at %+v, the pixels at %+v", i, d.Class, d.Box, found)
 				}
 			}
