@@ -47,6 +47,7 @@ type app struct {
 	service   *service
 	run       *lastRun
 	vision    *vision.Pipeline
+	heartbeat *heartbeat // nil without one
 	demo      *demoCentre
 	web       *web.Server
 
@@ -236,17 +237,21 @@ func (a *app) prepareVision() (err error) {
 			a.log.Warn("a model's hash is not known to its events", "model", m.Name, "error", err) // loading it says why in health
 		}
 	}
+	if a.heartbeat, err = newHeartbeat(a.cfg.Vision.Cameras); err != nil {
+		return err
+	}
 	for _, cam := range a.cfg.Vision.Cameras {
+		cam = heartbeatCamera(cam)
 		source, err := newSource(cam)
 		if err != nil {
 			return fmt.Errorf("camera %s: %w", cam.ID, err)
 		}
 		opt.Cameras = append(opt.Cameras, vision.CameraOptions{
 			ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, Model: cam.Model, FPS: cam.FPS,
-			EveryFrame: cam.EveryFrame, Lossless: cam.Lossless, StallAfter: cam.StallAfter,
+			EveryFrame: cam.EveryFrame || cam.Heartbeat, Lossless: cam.Lossless, StallAfter: cam.StallAfter,
 		})
 	}
-	opt.Sink = newRecorder(a.cfg, a.out, sums).record
+	opt.Sink = a.heartbeat.sink(newRecorder(a.cfg, a.out, sums).record)
 	a.vision, err = vision.New(opt)
 	return err
 }

@@ -128,6 +128,7 @@ func (c *checker) vision(cfg VisionConfig) {
 	for i, cam := range cfg.Cameras {
 		key := fmt.Sprintf("vision.cameras[%d]", i)
 		c.camera(key, cam, models)
+		c.heartbeat(key, cam)
 		if ids[cam.ID] {
 			c.add(key+".id", "two cameras are called %q", cam.ID)
 		}

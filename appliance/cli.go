@@ -94,7 +94,7 @@ func (c *configCheckCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, cameras: %d\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, len(cfg.Vision.Cameras))
+	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, cameras: %d\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, cfg.Vision.cameras())
 	return nil
 }
 

@@ -115,6 +115,7 @@ type CameraConfig struct {
 	Lossless   bool          `yaml:"lossless"`
 	EveryFrame bool          `yaml:"every_frame"`
 	StallAfter time.Duration `yaml:"stall_after"`
+	Heartbeat  bool          `yaml:"heartbeat"`
 }
 
 // UplinkConfig is the way to the centre.

@@ -31,7 +31,10 @@ type facts struct {
 	refused  uint64
 	webError error
 	retry    uplink.RetryStats
-	config   error // why the configuration on disk cannot be used, or nil
+
+	heartbeat *heartbeatStats // nil without one
+
+	config error // why the configuration on disk cannot be used, or nil
 
 	tokensError error // why nobody can post events
 	runError    error // why the next start will not know how this run ended
@@ -39,7 +42,8 @@ type facts struct {
 
 // diagnose builds the health tree, the parts nearest to the centre first.
 func diagnose(f facts) []wire.Check {
-	return []wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f), webCheck(f), configCheck(f)}
+	checks := append([]wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f)}, heartbeatCheck(f)...)
+	return append(checks, webCheck(f), configCheck(f))
 }
 
 func linkCheck(f facts) wire.Check {
@@ -148,8 +152,12 @@ func sessionsCheck(s broker.SessionsStats) (wire.Check, bool) {
 // visionCheck has one check for each camera and each model.
 func visionCheck(f facts) wire.Check {
 	c := check("vision", wire.Healthy, "no cameras are configured")
-	if len(f.vision.Cameras) > 0 {
-		c.Detail = fmt.Sprintf("cameras: %d", len(f.vision.Cameras))
+	cameras := len(f.vision.Cameras)
+	if f.heartbeat != nil {
+		cameras--
+	}
+	if cameras > 0 {
+		c.Detail = fmt.Sprintf("cameras: %d", cameras)
 	}
 	for _, m := range f.vision.Models {
 		c.Checks = append(c.Checks, modelCheck(m))

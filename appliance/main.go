@@ -46,9 +46,10 @@ type commands struct {
 
 // env is what every command is given.
 type env struct {
-	out  io.Writer
-	ctx  context.Context
-	apps appOptions
+	out    io.Writer
+	errOut io.Writer
+	ctx    context.Context
+	apps   appOptions
 }
 
 // mainCode runs one command and returns the exit status: 0 for success, 1 for
@@ -74,7 +75,7 @@ func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
 	}
 	ctx, stop := signals(errOut)
 	defer stop()
-	if err := command.Run(&env{out: out, ctx: ctx, apps: apps}); err != nil {
+	if err := command.Run(&env{out: out, errOut: errOut, ctx: ctx, apps: apps}); err != nil {
 		fmt.Fprintln(errOut, "outstation:", err)
 		if errors.As(err, new(usageError)) {
 			return 2

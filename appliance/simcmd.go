@@ -11,7 +11,8 @@ import (
 )
 
 type simCommand struct {
-	Eval simEvalCommand `cmd:"" help:"Say how well a model finds what the simulated line shows."`
+	Export simExportCommand `cmd:"" help:"Write frames, what they show in COCO's format, and a video."`
+	Eval   simEvalCommand   `cmd:"" help:"Say how well a model finds what the simulated line shows."`
 }
 
 type simEvalCommand struct {
@@ -90,13 +91,14 @@ type evaluation struct {
 func (c *simEvalCommand) evaluate(e *env, line *sim.Line, judged, peer vision.Detector) (evaluation, error) {
 	r := evaluation{scorer: sim.NewScorer()}
 	o := line.Options()
+	whole := make([]byte, 3*o.Width*o.Height)
 	for i := range c.Frames {
 		if err := e.ctx.Err(); err != nil {
 			return r, err
 		}
 		index := int64(i) * c.Every
 		frame := vision.Frame{Width: o.Width, Height: o.Height, Image: line.Image(index)}
-		if _, err := frame.Image.Letterbox(make([]byte, 3), 1, 1, 0); err != nil { // draws it: that is the camera's time
+		if _, err := frame.Image.Letterbox(whole, o.Width, o.Height, 0); err != nil { // draws every row: that is the camera's time
 			return r, err
 		}
 		found, timing, err := judged.Detect(frame)

@@ -19,7 +19,7 @@ func (a *app) facts() facts {
 		now: time.Now(), started: a.started,
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
-		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(),
+		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -34,7 +34,7 @@ func (a *app) snapshot() web.Snapshot {
 		DeviceID: a.cfg.DeviceID, Region: a.cfg.Region, Site: a.cfg.Site, Version: version,
 		StartedAt: a.started, Now: f.now, UptimeS: f.now.Sub(a.started).Seconds(),
 		Health:    webHealth(a.health.tree(f)),
-		Cameras:   webCameras(a.cfg.Vision.Cameras, f.vision.Cameras),
+		Cameras:   webCameras(a.cfg.Vision.Cameras, f),
 		Detectors: webDetectors(f.vision.Models),
 		Broker:    webBroker(a, f),
 		Queue:     webQueue(f.queue),
@@ -66,19 +66,22 @@ func webChecks(checks []wire.Check) []web.Check {
 
 // webCameras joins what is configured with what is measured; both are in the
 // order of the configuration.
-func webCameras(cfg []CameraConfig, stats []vision.CameraStats) []web.Camera {
-	out := make([]web.Camera, len(stats))
-	for i, c := range stats {
+func webCameras(cfg []CameraConfig, f facts) []web.Camera {
+	out := make([]web.Camera, len(f.vision.Cameras))
+	for i, c := range f.vision.Cameras {
 		reason := c.Reason
 		if c.Detail != "" {
 			reason += ": " + c.Detail
 		}
 		out[i] = web.Camera{
 			ID: c.ID, Source: redact(cfg[i].Source), Model: c.Model, State: web.CameraState(c.State), Reason: reason, Since: c.Since,
-			Width: c.Width, Height: c.Height, FPS: c.FPS, FPSTarget: cfg[i].FPS,
+			Width: c.Width, Height: c.Height, FPS: c.FPS, FPSTarget: heartbeatCamera(cfg[i]).FPS,
 			Frames: c.Frames, Inspected: c.Inspected, Dropped: c.Dropped, Throttled: c.Throttled,
 			Events: c.Events, EventsDropped: c.EventsDropped, DetectorErrors: c.DetectorErrors, Reconnects: c.Reconnects,
-			LastFrameAt: c.LastFrame,
+			LastFrameAt: c.LastFrame, Heartbeat: cfg[i].Heartbeat,
+		}
+		if cfg[i].Heartbeat {
+			out[i].Events -= min(out[i].Events, f.heartbeat.Empty)
 		}
 	}
 	return out

@@ -56,18 +56,19 @@ func (s *Server) servePage(w http.ResponseWriter) {
 // pageFuncs are what the template calls to write numbers and times.
 func pageFuncs() template.FuncMap {
 	return template.FuncMap{
-		"checks":  func(now time.Time, checks []Check) checkList { return checkList{now, checks} },
-		"number":  count[uint64],
-		"integer": count[int],
-		"many":    many[uint64],
-		"size":    size,
-		"decimal": decimal,
-		"ago":     ago,
-		"clock":   clock,
-		"stamp":   stamp,
-		"tone":    toneOf,
-		"clip":    clip,
-		"rate":    rate,
-		"idle":    func(perS float64) bool { return perS < 0.05 },
+		"checks":      func(now time.Time, checks []Check) checkList { return checkList{now, checks} },
+		"number":      count[uint64],
+		"integer":     count[int],
+		"many":        many[uint64],
+		"size":        size,
+		"decimal":     decimal,
+		"ago":         ago,
+		"clock":       clock,
+		"stamp":       stamp,
+		"tone":        toneOf,
+		"clip":        clip,
+		"rate":        rate,
+		"inspectedBy": inspectedBy,
+		"idle":        func(perS float64) bool { return perS < 0.05 },
 	}
 }

@@ -88,6 +88,9 @@ type Camera struct {
 	Reconnects     uint64 `json:"reconnects"`
 
 	LastFrameAt time.Time `json:"last_frame_at,omitzero"`
+
+	// Heartbeat says that the camera shows known footage, which proves the detector and is in no sum of the page.
+	Heartbeat bool `json:"heartbeat"`
 }
 
 // Detector is one loaded model and the execution provider that it really runs on.

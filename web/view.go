@@ -75,21 +75,22 @@ func stagesOf(s Snapshot) []stage {
 
 func camerasStage(s Snapshot) stage {
 	st := stage{Title: "Cameras", Tone: toneIdle, Word: "none configured"}
-	if len(s.Cameras) == 0 {
+	cameras := withoutHeartbeat(s.Cameras)
+	if len(cameras) == 0 {
 		st.note("Only devices bring data here.")
 		return st
 	}
 	online, rate, dropped := 0, 0.0, uint64(0)
-	for _, c := range s.Cameras {
+	for _, c := range cameras {
 		if c.State == CameraOnline {
 			online++
 		}
 		rate += c.FPS
 		dropped += c.Dropped
 	}
-	st.Word = fmt.Sprintf("%d of %d online", online, len(s.Cameras))
+	st.Word = fmt.Sprintf("%d of %d online", online, len(cameras))
 	switch online {
-	case len(s.Cameras):
+	case len(cameras):
 		st.Tone = toneOK
 	case 0:
 		st.Tone = toneBad
@@ -99,6 +100,22 @@ func camerasStage(s Snapshot) stage {
 	st.Value, st.Unit = decimal(rate), "frames/s"
 	st.note("%s dropped for a newer one", many(dropped, "frame", "frames"))
 	return st
+}
+
+// withoutHeartbeat are the cameras that look at something.
+func withoutHeartbeat(cameras []Camera) []Camera {
+	return slices.DeleteFunc(slices.Clone(cameras), func(c Camera) bool { return c.Heartbeat })
+}
+
+// inspectedBy counts the frames of a model but for those of the heartbeat.
+func inspectedBy(d Detector, cameras []Camera) uint64 {
+	n := d.Inferences
+	for _, c := range cameras {
+		if c.Heartbeat && c.Model == d.Model {
+			n -= min(n, c.Inspected)
+		}
+	}
+	return n
 }
 
 // detectorStage says plainly when nothing is inspected.
@@ -117,13 +134,13 @@ func detectorStage(s Snapshot) stage {
 	slowest := 0.0
 	for _, d := range s.Detectors {
 		slowest = max(slowest, d.PreprocessMS+d.RunMS+d.PostprocessMS)
-		st.note("%s on %s, %s inspected", d.Model, cmp.Or(d.Provider, "an unknown provider"), count(d.Inferences))
+		st.note("%s on %s, %s inspected", d.Model, cmp.Or(d.Provider, "an unknown provider"), count(inspectedBy(d, s.Cameras)))
 		if len(d.Refused) > 0 {
 			st.Tone, st.Word = toneWarn, "on a fallback"
 		}
 	}
 	var events, failed uint64
-	for _, c := range s.Cameras {
+	for _, c := range withoutHeartbeat(s.Cameras) {
 		events += c.Events
 		failed += c.DetectorErrors
 	}

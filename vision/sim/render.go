@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"sync"
@@ -20,12 +21,21 @@ var _ vision.Image = (*lineImage)(nil)
 // Image is a frame of the line. Nothing is drawn before its first use.
 func (l *Line) Image(index int64) vision.Image { return &lineImage{line: l, index: index} }
 
-// canvas is a drawn frame.
+// canvas is a frame of which each row is drawn when it is first asked for: a
+// detector's picture is smaller and needs only some of them.
 type canvas struct {
+	line  *Line
 	luma  []byte // width×height
 	brown []byte // width×height, how brown a pixel is; zero but for stains
+	drawn []bool // rows
+	noise []int  // of each row, where its noise begins
 	parts []placed
-	gain  []int32
+	moved int     // by how many pixels the belt has
+	gain  []int32 // of each column
+
+	tint    [3]int32    // of the light, in blue, green and red
+	tones   [256]uint32 // the colour of each luma without a stain: blue, green and red from the lowest byte
+	columns []column    // of the size that is asked for now
 }
 
 type canvasPool struct{ sync.Pool }
@@ -34,14 +44,22 @@ func (p *canvasPool) take(l *Line) *canvas {
 	if c, ok := p.Get().(*canvas); ok {
 		return c
 	}
-	n := l.opts.Width * l.opts.Height
-	return &canvas{luma: make([]byte, n), brown: make([]byte, n), gain: make([]int32, l.opts.Width)}
+	w, h := l.opts.Width, l.opts.Height
+	c := &canvas{line: l, luma: make([]byte, w*h), brown: make([]byte, w*h), drawn: make([]bool, h), noise: make([]int, h), gain: make([]int32, w)}
+	for i := range c.tint {
+		c.tint[i] = int32(256 * l.look.tint[i])
+	}
+	var pixel [4]byte
+	for luma := range c.tones {
+		c.paint(pixel[:3], int32(luma)<<8, 0)
+		c.tones[luma] = binary.LittleEndian.Uint32(pixel[:])
+	}
+	return c
 }
 
 // Close gives the pixels back.
 func (m *lineImage) Close() {
 	if m.drawn != nil {
-		m.drawn.clear(m.line.opts.Width, m.line.opts.Height)
 		m.line.pool.Put(m.drawn)
 		m.drawn = nil
 	}
@@ -52,68 +70,75 @@ func (m *lineImage) Letterbox(dst []byte, width, height int, pad byte) (float64,
 	if width <= 0 || height <= 0 || len(dst) < width*height*3 {
 		return 0, fmt.Errorf("sim: letterbox of %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
 	}
-	if m.drawn == nil {
-		m.drawn = m.line.pool.take(m.line)
-		m.line.render(m.drawn, m.index)
-	}
 	l := m.line
+	if m.drawn == nil {
+		m.drawn = l.pool.take(l)
+		m.drawn.begin(m.index)
+	}
 	w, h, scale := vision.Fit(l.opts.Width, l.opts.Height, width, height)
+	whole := w == l.opts.Width && h == l.opts.Height
+	if !whole {
+		m.drawn.sampleColumns(w, l.opts.Width)
+	}
 	for y := range h {
 		row := dst[y*width*3 : (y+1)*width*3]
-		l.scaleRow(row[:w*3], m.drawn, y, w, h)
+		if whole {
+			m.drawn.copyRow(row[:w*3], y)
+		} else {
+			m.drawn.scaleRow(row[:w*3], y, h)
+		}
 		fill(row[w*3:], pad)
 	}
 	fill(dst[h*width*3:height*width*3], pad)
 	return scale, nil
 }
 
-// render draws one frame: the belt, the parts, then light and noise.
-func (l *Line) render(c *canvas, index int64) {
-	w := l.opts.Width
-	moved := int(math.Mod(math.Round(l.travelled(index)*l.scale), float64(l.belt.period)))
-	for y := range l.opts.Height {
-		l.belt.scroll(c.luma[y*w:(y+1)*w], y, moved)
-	}
+// begin makes the canvas that of a frame with no row drawn.
+func (c *canvas) begin(index int64) {
+	l := c.line
+	c.moved = int(math.Mod(math.Round(l.travelled(index)*l.scale), float64(l.belt.period)))
 	c.parts = l.place(index)
-	for _, p := range c.parts {
-		c.blit(p, w, l.opts.Height)
-	}
-	l.expose(c, index)
+	c.light(index)
+	clear(c.drawn)
 }
 
-// blit puts a part on the belt.
-func (c *canvas) blit(p placed, w, h int) {
+// row returns the luma and brownness of a row: the belt, the parts, then light
+// and noise.
+func (c *canvas) row(y int) (luma, brown []byte) {
+	w := c.line.opts.Width
+	luma, brown = c.luma[y*w:][:w], c.brown[y*w:][:w]
+	if c.drawn[y] {
+		return luma, brown
+	}
+	c.drawn[y] = true
+	c.line.belt.scroll(luma, y, c.moved)
+	clear(brown)
+	for _, p := range c.parts {
+		if y >= p.y && y < p.y+p.sprite.h {
+			p.blit(luma, brown, y-p.y)
+		}
+	}
+	c.expose(luma, c.line.belt.noise[c.noise[y]:][:w])
+	return luma, brown
+}
+
+// blit puts row y of a part on a row of the frame.
+func (p placed) blit(luma, brown []byte, y int) {
 	s := p.sprite
-	x0, x1 := max(-p.x, 0), min(s.w, w-p.x)
-	for y := max(-p.y, 0); y < min(s.h, h-p.y); y++ {
-		dst := c.luma[(p.y+y)*w+p.x+x0 : (p.y+y)*w+p.x+x1]
-		luma, alpha := s.luma[y*s.w+x0:][:len(dst)], s.alpha[y*s.w+x0:][:len(dst)]
-		for i := range dst {
-			a := uint32(alpha[i])
-			dst[i] = byte((uint32(dst[i])*(255-a) + uint32(luma[i])*a + 127) / 255)
-		}
-		brown := c.brown[(p.y+y)*w+p.x+x0:][:len(dst)]
-		if s.tint != nil {
-			copy(brown, s.tint[y*s.w+x0:])
-			continue
-		}
-		for i := range brown {
-			if alpha[i] > 127 {
-				brown[i] = 0 // what lies below is hidden
-			}
-		}
+	x0, x1 := max(-p.x, 0), min(s.w, len(luma)-p.x)
+	luma, brown = luma[p.x+x0:p.x+x1], brown[p.x+x0:p.x+x1]
+	surface, alpha := s.luma[y*s.w+x0:][:len(luma)], s.alpha[y*s.w+x0:][:len(luma)]
+	for i := range luma {
+		a := uint32(alpha[i])
+		luma[i] = byte((uint32(luma[i])*(255-a) + uint32(surface[i])*a + 127) / 255)
 	}
-}
-
-// clear takes the stains away, the only thing that a next frame would inherit.
-func (c *canvas) clear(w, h int) {
-	for _, p := range c.parts {
-		if p.sprite.tint == nil {
-			continue
-		}
-		x0, x1 := max(p.x, 0), min(p.x+p.sprite.w, w)
-		for y := max(p.y, 0); y < min(p.y+p.sprite.h, h); y++ {
-			clear(c.brown[y*w+x0 : y*w+x1])
+	for i := range brown {
+		switch {
+		case alpha[i] <= 127: // what lies below is seen
+		case s.tint == nil:
+			brown[i] = 0
+		default:
+			brown[i] = s.tint[y*s.w+x0+i]
 		}
 	}
 }
@@ -129,62 +154,95 @@ var clamp = func() (t [1024]byte) {
 	return t
 }()
 
-// expose applies the light of that moment and the sensor's noise.
-func (l *Line) expose(c *canvas, index int64) {
-	w := l.opts.Width
+// light sets the light of a frame, and where the noise of each row begins.
+func (c *canvas) light(index int64) {
+	l := c.line
 	seconds := float64(index) / l.opts.FPS
 	r := l.random(streamFrame, index)
 	light := 1 + l.look.drift[0].at(seconds) + l.look.drift[1].at(seconds) + 0.005*r.NormFloat64()
 	slope := l.look.slope.at(seconds)
 	for x := range c.gain {
-		c.gain[x] = int32(gainOne * light * (1 + slope*(float64(x)/float64(w)-0.5)))
+		c.gain[x] = int32(gainOne * light * (1 + slope*(float64(x)/float64(l.opts.Width)-0.5)))
 	}
-	for y := range l.opts.Height {
-		row := c.luma[y*w:][:w]
-		noise := l.belt.noise[r.Uint32()%noiseLength:][:w]
-		gain := c.gain[:w]
-		for x, v := range row {
-			row[x] = clamp[(int32(v)*gain[x]>>8+int32(noise[x])+128)&1023]
-		}
+	for y := range c.noise {
+		c.noise[y] = int(r.Uint32() % noiseLength)
+	}
+}
+
+// expose applies the light and the sensor's noise to a row.
+func (c *canvas) expose(row []byte, noise []int8) {
+	gain := c.gain[:len(row)]
+	noise = noise[:len(row)]
+	for x, v := range row {
+		row[x] = clamp[(int32(v)*gain[x]>>8+int32(noise[x])+128)&1023]
 	}
 }
 
 // How much of blue, green and red a stain takes away at full strength.
 var stainTint = [3]int32{52, 20, 0}
 
-// scaleRow is row y of the frame scaled to w×h, bilinearly with pixel centres
-// aligned, as OpenCV's INTER_LINEAR does, in blue, green and red.
-func (l *Line) scaleRow(dst []byte, c *canvas, y, w, h int) {
-	tint := [3]int32{int32(256 * l.look.tint[0]), int32(256 * l.look.tint[1]), int32(256 * l.look.tint[2])}
-	if w == l.opts.Width && h == l.opts.Height {
-		at := y * w
-		for x := range w {
-			paint(dst[3*x:3*x+3], int32(c.luma[at+x])<<8, int32(c.brown[at+x]), &tint)
-		}
-		return
+// copyRow is row y of the frame as it is, in blue, green and red.
+func (c *canvas) copyRow(dst []byte, y int) {
+	luma, brown := c.row(y)
+	last := len(luma) - 1
+	for x, v := range luma[:last] {
+		binary.LittleEndian.PutUint32(dst[3*x:], c.tones[v]) // the next pixel mends the fourth byte
 	}
-	y0, y1, fy := sample(y, h, l.opts.Height)
-	upper, lower := c.luma[y0*l.opts.Width:][:l.opts.Width], c.luma[y1*l.opts.Width:][:l.opts.Width]
-	brown := c.brown[(y0+y1)/2*l.opts.Width:][:l.opts.Width]
-	for x := range w {
-		x0, x1, fx := sample(x, w, l.opts.Width)
-		top := int32(upper[x0])*(16-fx) + int32(upper[x1])*fx
-		bottom := int32(lower[x0])*(16-fx) + int32(lower[x1])*fx
-		paint(dst[3*x:3*x+3], top*(16-fy)+bottom*fy, int32(brown[x0]), &tint)
+	c.paint(dst[3*last:], int32(luma[last])<<8, int32(brown[last]))
+	for _, p := range c.parts {
+		if p.sprite.tint == nil || y < p.y || y >= p.y+p.sprite.h {
+			continue
+		}
+		for x := max(p.x, 0); x < min(p.x+p.sprite.w, len(luma)); x++ {
+			if brown[x] != 0 {
+				c.paint(dst[3*x:3*x+3], int32(luma[x])<<8, int32(brown[x]))
+			}
+		}
+	}
+}
+
+// scaleRow is row y of the frame scaled to h rows and as many columns as were
+// sampled, bilinearly with pixel centres aligned, as OpenCV's INTER_LINEAR
+// does, in blue, green and red.
+func (c *canvas) scaleRow(dst []byte, y, h int) {
+	y0, y1, fy := sample(y, h, c.line.opts.Height)
+	upper, _ := c.row(y0)
+	lower, _ := c.row(y1)
+	_, brown := c.row((y0 + y1) / 2)
+	for x, at := range c.columns {
+		top := int32(upper[at.a])*(16-at.fraction) + int32(upper[at.b])*at.fraction
+		bottom := int32(lower[at.a])*(16-at.fraction) + int32(lower[at.b])*at.fraction
+		c.paint(dst[3*x:3*x+3], top*(16-fy)+bottom*fy, int32(brown[at.a]))
 	}
 }
 
 // paint writes one pixel from its luma, in 1/256 levels, and its brownness.
-func paint(dst []byte, luma, brown int32, tint *[3]int32) {
+func (c *canvas) paint(dst []byte, luma, brown int32) {
 	_ = dst[2]
 	if brown == 0 {
-		dst[0] = byte(luma * tint[0] >> 16)
-		dst[1] = byte(luma * tint[1] >> 16)
-		dst[2] = byte(luma * tint[2] >> 16)
+		dst[0] = byte(luma * c.tint[0] >> 16)
+		dst[1] = byte(luma * c.tint[1] >> 16)
+		dst[2] = byte(luma * c.tint[2] >> 16)
 		return
 	}
 	for i := range 3 {
-		dst[i] = byte(max(luma*tint[i]>>16-stainTint[i]*brown*(luma>>8)>>16, 0))
+		dst[i] = byte(max(luma*c.tint[i]>>16-stainTint[i]*brown*(luma>>8)>>16, 0))
+	}
+}
+
+// column is where a column of a scaled frame falls: between two of the
+// frame's, by sixteenths from the first.
+type column struct {
+	a, b     int
+	fraction int32
+}
+
+// sampleColumns finds the places of n columns in a frame that is width wide.
+func (c *canvas) sampleColumns(n, width int) {
+	c.columns = c.columns[:0]
+	for x := range n {
+		a, b, fraction := sample(x, n, width)
+		c.columns = append(c.columns, column{a, b, fraction})
 	}
 }
 
