@@ -21,10 +21,15 @@ func newPicture(t testing.TB, l *Line, index int64) picture {
 // Channels of a picture.
 const (
 	green = 1
-	red   = 2 // the one that a stain's brown leaves alone
+	red   = 2
 )
 
 func (p picture) at(x, y, channel int) float64 { return float64(p.bgr[(y*p.width+x)*3+channel]) }
+
+// grey is the luma of a pixel.
+func (p picture) grey(x, y int) float64 {
+	return 0.114*p.at(x, y, 0) + 0.587*p.at(x, y, green) + 0.299*p.at(x, y, red)
+}
 
 // each calls f for the pixels of a box that lie in the picture.
 func (p picture) each(b vision.Box, f func(x, y int)) {
@@ -96,10 +101,10 @@ func TestTheTruthIsWhereThePixelsAre(t *testing.T) {
 // than a quarter of the most.
 func difference(a, b picture, in vision.Box) vision.Box {
 	most := 0.0
-	a.each(in, func(x, y int) { most = max(most, math.Abs(a.at(x, y, red)-b.at(x, y, red))) })
+	a.each(in, func(x, y int) { most = max(most, math.Abs(a.grey(x, y)-b.grey(x, y))) })
 	x0, y0, x1, y1 := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
 	a.each(in, func(x, y int) {
-		if math.Abs(a.at(x, y, red)-b.at(x, y, red)) > most/4 {
+		if math.Abs(a.grey(x, y)-b.grey(x, y)) > most/4 {
 			x0, y0, x1, y1 = min(x0, float64(x)), min(y0, float64(y)), max(x1, float64(x+1)), max(y1, float64(y+1))
 		}
 	})
@@ -146,8 +151,8 @@ func TestContrastIsThatOfTheTruth(t *testing.T) {
 func changed(a, b picture, box vision.Box) float64 {
 	var all []float64
 	a.each(box, func(x, y int) {
-		if b.at(x, y, red) > 60 { // not in a hole
-			all = append(all, math.Abs(a.at(x, y, red)/b.at(x, y, red)-1))
+		if b.grey(x, y) > 60 { // not in a hole
+			all = append(all, math.Abs(a.grey(x, y)/b.grey(x, y)-1))
 		}
 	})
 	slices.Sort(all)

@@ -178,8 +178,10 @@ func (c *canvas) expose(row []byte, noise []int8) {
 	}
 }
 
-// How much of blue, green and red a stain takes away at full strength.
-var stainTint = [3]int32{52, 20, 0}
+// How much of blue, green and red a stain takes away at full strength, in
+// 1/256. Brown leaves the luma alone (ITU-R BT.601), so that the contrast of a
+// stain is that of its shade.
+var stainTint = [3]int32{34, 2, -17}
 
 // copyRow is row y of the frame as it is, in blue, green and red.
 func (c *canvas) copyRow(dst []byte, y int) {
@@ -226,7 +228,7 @@ func (c *canvas) paint(dst []byte, luma, brown int32) {
 		return
 	}
 	for i := range 3 {
-		dst[i] = byte(max(luma*c.tint[i]>>16-stainTint[i]*brown*(luma>>8)>>16, 0))
+		dst[i] = byte(min(max(luma*c.tint[i]>>16-stainTint[i]*brown*(luma>>8)>>16, 0), 255))
 	}
 }
 
