@@ -47,8 +47,7 @@ build-novision: ## build bin/outstation-novision, for a gateway with no camera (
 .PHONY: run
 run: build ## install what is missing, build, and run the demo
 	@.ci/deps onnxruntime || echo "run: going on without ONNX Runtime: no detector"
-	@.ci/deps media || echo "run: going on without the video: a test pattern"
-	@exec bin/outstation demo run --model "$(or $(OUTSTATION_TEST_MODEL),models/yolox_nano.onnx)"
+	@exec bin/outstation demo run
 
 .PHONY: deps-test
 deps-test:
@@ -106,6 +105,15 @@ conformance: ## run the public MQTT suites against the broker (asks the network)
 	@.ci/deps conformance >&2
 	@go run ./appliance/conformance -paho .deps/conformance/paho -testmqtt .deps/conformance/bin/testmqtt -mosquitto "$(SERVER)"
 
+.PHONY: train
+train: ## train the line's detector anew (45 minutes on two cores), and say how good it is
+	@.ci/deps build onnxruntime train
+	@go build -o bin/feed ./vision/sim/train/feed
+	@/usr/bin/python3 vision/sim/train/train.py bin/feed bin/line.onnx $(if $(BATCHES),--batches $(BATCHES))
+	@$(MAKE) build
+	@bin/outstation sim eval --model bin/line.onnx --seed 1
+	@echo "train: bin/line.onnx; to build it in, copy it to vision/sim/detector/line.onnx"
+
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (20s)
 	@TAGS="$(TAGS)" .ci/fuzz $(FUZZTIME)
@@ -117,7 +125,7 @@ vuln: ## look for known vulnerabilities (asks the network)
 
 .PHONY: picture
 picture: build ## take web/page.png from the running demo
-	@.ci/deps onnxruntime media chromium
+	@.ci/deps onnxruntime chromium
 	@.ci/picture
 
 .PHONY: clean

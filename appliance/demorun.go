@@ -15,12 +15,13 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"outstation/uplink"
+	"outstation/vision"
 )
 
 type demoRunCommand struct {
 	Dir   string `default:".run" help:"Where the demo's configuration and queue are kept."`
-	Model string `default:"models/yolox_nano.onnx" help:"YOLOX model; without it there is no detector."`
-	Video string `default:"media/vtest.avi" help:"Recording that stands in for a camera; without it there is a test pattern."`
+	Video string `placeholder:"SOURCE" help:"A recording or camera of your own, beside the simulated ones."`
+	Model string `placeholder:"FILE" help:"YOLOX model with COCO's classes for it; without one its frames are only counted."`
 	ONNX  string `name:"onnxruntime" default:".deps/onnxruntime/libonnxruntime.so.1" help:"ONNX Runtime library."`
 	MQTT  string `name:"mqtt" default:"127.0.0.1:1883" help:"Where devices connect."`
 	Web   string `default:"127.0.0.1:8080" help:"Where the page is."`
@@ -70,21 +71,33 @@ func (c *demoRunCommand) config(out io.Writer) Config {
 	cfg.Vision.Providers = []string{"cpu"}
 	cfg.Vision.ONNXRuntime = c.ONNX
 
-	camera := CameraConfig{ID: "cam-demo", Source: "sim://pattern", FPS: 10}
-	camera.SetDefaults()
-	if exists(c.Video) {
-		camera.Source, camera.Loop = c.Video, true
+	line := ""
+	if exists(c.ONNX) {
+		line = "line"
+		cfg.Vision.Models = []ModelConfig{{Name: line, Path: builtinLine}}
 	} else {
-		fmt.Fprintf(out, "demo: no recording at %s: the camera shows a test pattern\n", c.Video)
+		fmt.Fprintf(out, "demo: no ONNX Runtime at %s: nothing is detected\n", c.ONNX)
 	}
-	if exists(c.Model) && exists(c.ONNX) {
-		camera.Model = "yolox-nano"
-		cfg.Vision.Models = []ModelConfig{{Name: camera.Model, Path: c.Model}}
-	} else {
-		fmt.Fprintf(out, "demo: no model at %s with %s: nothing is detected\n", c.Model, c.ONNX)
+	for i := range demoCameras {
+		cfg.addCamera(CameraConfig{ID: fmt.Sprintf("line-%d", i+1), Source: fmt.Sprintf("sim://line?seed=%d", i+1), Model: line, FPS: 10})
 	}
-	cfg.Vision.Cameras = []CameraConfig{camera}
+	if c.Video != "" {
+		camera := CameraConfig{ID: "cam-video", Source: c.Video, FPS: 10, Loop: vision.Kind(c.Video) == vision.KindFile}
+		if c.Model != "" {
+			camera.Model = "yolox"
+			cfg.Vision.Models = append(cfg.Vision.Models, ModelConfig{Name: camera.Model, Path: c.Model})
+		}
+		cfg.addCamera(camera)
+	}
 	return cfg
+}
+
+// demoCameras is how many simulated lines the demo looks at.
+const demoCameras = 2
+
+func (c *Config) addCamera(camera CameraConfig) {
+	camera.StallAfter = vision.DefaultStallAfter
+	c.Vision.Cameras = append(c.Vision.Cameras, camera)
 }
 
 // freeAddress is address, or one with a free port if that is taken.

@@ -24,8 +24,11 @@ from torch.nn import functional as F
 
 import model
 
-BATCH, FRESH = 8, 4  # pictures of a step, and how many of them are new
-MEMORY = 1024  # pictures that are shown again, mirrored or not
+BATCH, FRESH = 12, 2  # views of a step, and how many pictures of it are new
+MEMORY = 1024  # pictures that are looked at again
+WIDTH, HEIGHT = 320, 192  # of a view: most of a picture is belt, which is learnt soon
+SHOWN = 12  # pixels of a cut-off part's side from which on it counts, as in sim's truth
+HIDDEN = 0.4  # of a flaw's area that may be cut off, as there
 LR, DECAY = 3e-3, 5e-2
 FRAME = model.HEIGHT * model.WIDTH * 3
 
@@ -60,39 +63,51 @@ def ahead(items, n):
         yield q.get()
 
 
-def mirrored(picture, rng):
-    """A picture mirrored in one, both or no direction. The letterbox's padding moves with it."""
+def view(picture, rng):
+    """A part of a picture around one of its objects, mirrored or not, and the boxes that it shows."""
     pixels, boxes = picture
-    boxes = boxes.copy()
+    flaws = np.flatnonzero(boxes[:, 0] > 0)
+    if len(flaws) and rng.random() < 0.8:
+        at = boxes[rng.choice(list(flaws))]
+    elif len(boxes):
+        at = boxes[rng.randrange(len(boxes))]
+    else:
+        at = np.array([0, 0, 0, model.WIDTH, model.HEIGHT], np.float32)
+    left = int(min(max((at[1] + at[3]) / 2 - rng.uniform(0.05, 0.95) * WIDTH, 0), model.WIDTH - WIDTH))
+    top = int(min(max((at[2] + at[4]) / 2 - rng.uniform(0.05, 0.95) * HEIGHT, 0), model.HEIGHT - HEIGHT))
+    pixels = pixels[top:top + HEIGHT, left:left + WIDTH]
+    whole = (boxes[:, 3] - boxes[:, 1]) * (boxes[:, 4] - boxes[:, 2])
+    cut = boxes - np.array([0, left, top, left, top], np.float32)
+    cut[:, [1, 3]] = cut[:, [1, 3]].clip(0, WIDTH)
+    cut[:, [2, 4]] = cut[:, [2, 4]].clip(0, HEIGHT)
+    w, h = cut[:, 3] - cut[:, 1], cut[:, 4] - cut[:, 2]
+    cut = cut[np.where(cut[:, 0] == 0, np.minimum(w, h) >= SHOWN, w * h >= (1 - HIDDEN) * whole)]
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
-        boxes[:, [1, 3]] = model.WIDTH - boxes[:, [3, 1]]
+        cut[:, [1, 3]] = WIDTH - cut[:, [3, 1]]
     if rng.random() < 0.5:
         pixels = pixels[::-1]
-        boxes[:, [2, 4]] = model.HEIGHT - boxes[:, [4, 2]]
-    return pixels, boxes
+        cut[:, [2, 4]] = HEIGHT - cut[:, [4, 2]]
+    return pixels, cut
 
 
 def batches(feed, seed, rng):
     """Yields tensors of pixels (B, 3, H, W) in [0, 1] and lists of boxes."""
     memory, source = [], ahead(pictures(feed, seed), 16)
     while True:
-        chosen = []
-        for _ in range(FRESH if len(memory) >= BATCH else BATCH):
-            fresh = next(source)
-            chosen.append(fresh)
+        fresh = [next(source) for _ in range(FRESH if memory else 4 * BATCH)]
+        for picture in fresh:
             if len(memory) < MEMORY:
-                memory.append(fresh)
+                memory.append(picture)
             else:
-                memory[rng.randrange(MEMORY)] = fresh
-        while len(chosen) < BATCH:
-            chosen.append(memory[rng.randrange(len(memory))])
-        chosen = [mirrored(p, rng) for p in chosen]
-        x = torch.from_numpy(np.stack([p for p, _ in chosen])).permute(0, 3, 1, 2)
-        yield x.float().mul_(1 / 255), [b for _, b in chosen]
+                memory[rng.randrange(MEMORY)] = picture
+        chosen = fresh[:FRESH] + [memory[rng.randrange(len(memory))] for _ in range(BATCH - FRESH)]
+        views = [view(p, rng) for p in chosen]
+        x = torch.from_numpy(np.stack([p for p, _ in views])).permute(0, 3, 1, 2)
+        yield x.float().mul_(1 / 255), [b for _, b in views]
 
 
-COLUMNS, ROWS = model.WIDTH // model.STRIDE, model.HEIGHT // model.STRIDE
+COLUMNS, ROWS = WIDTH // model.STRIDE, HEIGHT // model.STRIDE
 XS = (np.arange(COLUMNS, dtype=np.float32) + 0.5) * model.STRIDE
 YS = (np.arange(ROWS, dtype=np.float32) + 0.5) * model.STRIDE
 
@@ -209,8 +224,8 @@ def train(args):
         optimiser.step()
         average(mean, net, step)
         sums += score.item(), place.item()
-        if (step + 1) % 250 == 0:
-            print(f"batch {step + 1} of {args.batches}: score {sums[0] / 250:.4f}, box {sums[1] / 250:.4f}, "
+        if (step + 1) % 500 == 0:
+            print(f"batch {step + 1} of {args.batches}: score {sums[0] / 500:.4f}, box {sums[1] / 500:.4f}, "
                   f"{(time.monotonic() - began) / (step + 1):.3f} s a batch", flush=True)
             sums[:] = 0
         if (step + 1) % 1000 == 0:
@@ -221,7 +236,7 @@ def train(args):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("feed"), p.add_argument("out")
-    p.add_argument("--batches", type=int, default=20000)
+    p.add_argument("--batches", type=int, default=24000)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=2)
     train(p.parse_args())
