@@ -66,7 +66,8 @@ func (c *acceptanceCommand) Run(e *env) error {
 	}
 	defer c.clean(dir, e.out)
 	log := slog.New(slog.DiscardHandler)
-	if len(cfg.Uplink.Brokers) == 0 {
+	standIn := len(cfg.Uplink.Brokers) == 0
+	if standIn {
 		centre, err := openDemo("127.0.0.1:0", log)
 		if err != nil {
 			return err
@@ -76,7 +77,7 @@ func (c *acceptanceCommand) Run(e *env) error {
 	}
 	opt := acceptance.Options{
 		Device: cfg.DeviceID, Region: cfg.Region, Site: cfg.Site, Since: time.Now(),
-		Centre: cfg.Uplink.centre(), Backoff: cfg.Uplink.Backoff.backoff(),
+		Centre: cfg.Uplink.centre(), Backoff: cfg.Uplink.Backoff.backoff(), StandIn: standIn,
 		Length: length, Outages: c.Outages, Kills: c.Kill, Seed: c.Seed, Version: version, Logger: log,
 		Say: func(format string, args ...any) { fmt.Fprintf(e.out, format+"\n", args...) },
 	}

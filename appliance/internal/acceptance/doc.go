@@ -31,6 +31,7 @@ type Options struct {
 	// Centre and Backoff are those of the appliance.
 	Centre  uplink.Centre
 	Backoff uplink.Backoff
+	StandIn bool // the centre is none: it only stands in for one
 
 	Length  time.Duration
 	Outages int

@@ -20,6 +20,8 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 type view struct {
 	*Report
 	Sentence string
+	Deed     string
+	Where    string // the centre
 	Groups   []group
 	About    []row
 	Latency  []latencyRow
@@ -31,7 +33,7 @@ type latencyRow struct{ Name, P50, P99, Note string }
 
 // HTML writes the report as one page that needs nothing beside it.
 func (r *Report) HTML(out io.Writer) error {
-	v := view{Report: r, Sentence: r.sentence(), Groups: r.groups(), About: r.about()}
+	v := view{Report: r, Sentence: r.sentence(), Deed: r.deed(), Where: r.centre(), Groups: r.groups(), About: r.about()}
 	for _, l := range r.Latency {
 		v.Latency = append(v.Latency, latencyRow{l.title(), l.p50(), l.p99(), l.note()})
 	}

@@ -44,7 +44,7 @@ const (
 	whyBusy      = "detector_busy"   // a newer one came before the detector was free
 	whyThrottled = "throttled"       // above the camera's fps
 	whyError     = "detector_error"  // the detector failed
-	whyDead      = "process_dead"    // nobody was there to read it
+	whyDead      = "process_dead"    // nobody was there to read it, or it was starting
 	whyFull      = "event_not_taken" // inspected, but the buffer of events was full
 )
 

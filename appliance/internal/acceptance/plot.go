@@ -16,10 +16,10 @@ const (
 
 // plot is a diagram as the template draws it.
 type plot struct {
-	Title, Note, XLabel, YLabel string
-	Shades                      []shade
-	Curves                      []curve
-	XTicks, YTicks              []tick
+	Title, XLabel  string
+	Shades         []shade
+	Curves         []curve
+	XTicks, YTicks []tick
 }
 
 type shade struct {
@@ -71,9 +71,9 @@ func steps(high float64, n int) []float64 {
 }
 
 // overTime prepares a plot over the time of the run.
-func (r *Report) overTime(title, note, unit string, highest float64) (plot, axis, axis) {
+func (r *Report) overTime(title string, highest float64) (plot, axis, axis) {
 	length := r.End.Sub(r.Start).Seconds() + r.DrainS
-	p := plot{Title: title, Note: note, XLabel: "seconds since the start", YLabel: unit}
+	p := plot{Title: title, XLabel: "seconds since the start"}
 	x, heights := xAxis(0, max(length, 1)), steps(max(highest, 1), 4)
 	y := yAxis(heights[len(heights)-1])
 	for _, v := range heights {
@@ -86,6 +86,9 @@ func (r *Report) overTime(title, note, unit string, highest float64) (plot, axis
 	}
 	for _, f := range r.Faults {
 		to := f.ToS
+		if f.Kind == Kill {
+			to = f.RecoveredS // it sees nothing while it starts
+		}
 		if to == 0 {
 			to = length
 		}
@@ -101,7 +104,7 @@ func (r *Report) queuePlot() plot {
 	for _, s := range r.Samples {
 		highest = max(highest, float64(s.Queued))
 	}
-	p, x, y := r.overTime("Records in the queue", "", "records", highest)
+	p, x, y := r.overTime("Records in the queue", highest)
 	var path strings.Builder
 	pen := "M"
 	for _, s := range r.Samples {
@@ -122,7 +125,7 @@ func (r *Report) flowPlot() plot {
 	for i := range r.Flow.Captured {
 		highest = max(highest, float64(r.Flow.Captured[i])/r.Flow.WidthS, float64(r.Flow.Arrived[i])/r.Flow.WidthS)
 	}
-	p, x, y := r.overTime("Events a second", "", "events/s", highest)
+	p, x, y := r.overTime("Events a second", highest)
 	draw := func(bins []int) string {
 		var path strings.Builder
 		for i, n := range bins {
@@ -157,7 +160,7 @@ func (r *Report) latencyPlot() plot {
 	for i := range first {
 		highest = max(highest, first[i], second[i])
 	}
-	p := plot{Title: "From the frame on", XLabel: "after the frame's arrival (logarithmic)", YLabel: "% of events"}
+	p := plot{Title: "Latency, in % of events", XLabel: "after the arrival of the frame, logarithmic"}
 	x, heights := xAxis(0, float64(decades)), steps(100*highest, 4)
 	y := yAxis(heights[len(heights)-1])
 	for _, v := range heights {

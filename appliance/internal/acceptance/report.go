@@ -54,6 +54,7 @@ type Report struct {
 	Region  string   `json:"region"`
 	Site    string   `json:"site"`
 	Centre  string   `json:"centre"`
+	StandIn bool     `json:"centre_stand_in"` // it was none
 	Cameras []Camera `json:"cameras"`
 	Model   string   `json:"model"`
 	SHA256  string   `json:"model_sha256"`

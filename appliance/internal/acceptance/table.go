@@ -17,28 +17,37 @@ type group struct {
 	Rows  []row
 }
 
-type row struct{ Name, Value, Note string }
+type row struct {
+	Name, Value, Note string
+
+	Main bool // what the verdict rests on
+}
+
+// entry is a row; one that is about the run has no note.
+func entry(name, value string, note ...string) row {
+	return row{Name: name, Value: value, Note: strings.Join(note, " ")}
+}
 
 // groups are the numbers of the report.
 func (r *Report) groups() []group {
 	return []group{
 		{"What was made and what arrived", []row{
-			{"events made", count(r.EventsMade), "by the appliance, as it was last heard in each life"},
-			{"events accepted", count(r.EventsAccepted), "on disk: the ledger of route detection, over all lives"},
-			{"events at the centre", count(r.EventsAtCentre), "different event ids at a subscriber"},
-			{"lost", count(r.Lost), "accepted, and not at the centre"},
-			{"duplicates", count(r.Duplicates), "arrivals after the first; readers drop them by event_id"},
-			{"gaps in seq", count(r.SeqGaps), "numbers missing at the centre, over all kills"},
+			entry("events made", count(r.EventsMade), "by the appliance, as it was last heard in each life"),
+			entry("events accepted", count(r.EventsAccepted), "on disk: the ledger of route detection, over all lives"),
+			entry("events at the centre", count(r.EventsAtCentre), "different event ids at a subscriber"),
+			{Name: "lost", Value: count(r.Lost), Note: "accepted, and not at the centre", Main: true},
+			entry("duplicates", count(r.Duplicates), "arrivals after the first; readers drop them by event_id"),
+			entry("gaps in seq", count(r.SeqGaps), "numbers missing at the centre, over all kills"),
 		}},
 		{"What there was to see", []row{
-			{"parts shown", count(r.PartsShown), "wholly in view in at least one frame of the run"},
-			{"parts detected", count(r.PartsDetected), "by at least one event at the centre, IoU 0.5"},
-			{"parts nobody could see", count(r.PartsUnseen), "in view only while the process was dead"},
-			{"parts missed", count(r.PartsMissed), "in view of a living process, and not detected"},
-			{"defects shown", count(r.DefectsShown), "on those parts"},
-			{"defects found", count(r.DefectsFound), "with their class, IoU 0.5"},
-			{"defects nobody could see", count(r.DefectsUnseen), "in view only while the process was dead"},
-			{"boxes with nothing behind", fmt.Sprintf("%s of %s", count(r.DetectionsVain), count(r.Detections)), "in all events"},
+			entry("parts shown", count(r.PartsShown), "wholly in view in at least one frame of the run"),
+			entry("parts detected", count(r.PartsDetected), "by at least one event at the centre, IoU 0.5"),
+			entry("parts nobody could see", count(r.PartsUnseen), "in view only while the process was dead or starting"),
+			entry("parts missed", count(r.PartsMissed), "in view of a living process, and not detected"),
+			entry("defects shown", count(r.DefectsShown), "on those parts"),
+			entry("defects found", count(r.DefectsFound), "with their class, IoU 0.5"),
+			entry("defects nobody could see", count(r.DefectsUnseen), "in view only while the process was dead or starting"),
+			entry("boxes with nothing behind", fmt.Sprintf("%s of %s", count(r.DetectionsVain), count(r.Detections)), "in all events"),
 		}},
 		{"Frames", r.frameRows()},
 	}
@@ -46,18 +55,18 @@ func (r *Report) groups() []group {
 
 func (r *Report) frameRows() []row {
 	rows := []row{
-		{"due", count(r.Frames.Due), "from the first that was read to the end of the run"},
-		{"read", count(r.Frames.Read), "by the appliance, as it was last heard in each life"},
-		{"inspected", count(r.Frames.Inspected), ""},
+		entry("due", count(r.Frames.Due), "from the first that was read to the end of the run"),
+		entry("read", count(r.Frames.Read), "by the appliance, as it was last heard in each life"),
+		entry("inspected", count(r.Frames.Inspected)),
 	}
 	for _, d := range []struct{ why, note string }{
 		{whyBusy, "a newer frame came before the detector was free"},
 		{whyThrottled, "above the camera's fps"},
 		{whyError, "the detector failed"},
 		{whyFull, "inspected, but the buffer of events was full"},
-		{whyDead, "due while the process was dead: nobody saw it"},
+		{whyDead, "due while the process was dead or starting: nobody saw it"},
 	} {
-		rows = append(rows, row{"dropped: " + strings.ReplaceAll(d.why, "_", " "), count(r.FramesDropped[d.why]), d.note})
+		rows = append(rows, entry("dropped: "+strings.ReplaceAll(d.why, "_", " "), count(r.FramesDropped[d.why]), d.note))
 	}
 	return rows
 }
@@ -74,17 +83,44 @@ func (r *Report) about() []row {
 	}
 	at := func(t time.Time) string { return t.Format("2006-01-02 15:04:05 -07:00") }
 	return []row{
-		{"appliance", fmt.Sprintf("%s at %s, %s", r.Device, r.Site, r.Region), ""},
-		{"centre", r.Centre, ""},
-		{"time", fmt.Sprintf("%s to %s", at(r.Start), at(r.End)), ""},
-		{"everything at the centre", fmt.Sprintf("%.1f s after the cameras stopped", r.DrainS), ""},
-		{"cameras", strings.Join(cameras, "\n"), ""},
-		{"model", fmt.Sprintf("%s, sha256 %s", cmp.Or(r.Model, "unknown"), cmp.Or(r.SHA256, "unknown")), ""},
-		{"program", fmt.Sprintf("outstation %s, %s", r.Version, r.Go), ""},
-		{"machine", fmt.Sprintf("%s: %s, %d cores, %s, %s", r.Machine.Host, r.Machine.CPU, r.Machine.Cores, r.Machine.Arch, r.Machine.Kernel), ""},
-		{"temperature", cmp.Or(strings.Join(temperatures, ", "), "the machine shows none"), ""},
-		{"seed of the plan", fmt.Sprint(r.Seed), ""},
+		entry("appliance", fmt.Sprintf("%s at %s, %s", r.Device, r.Site, r.Region)),
+		entry("centre", r.centre()),
+		entry("time", fmt.Sprintf("%s to %s", at(r.Start), at(r.End))),
+		entry("everything at the centre", fmt.Sprintf("%.1f s after the cameras stopped", r.DrainS)),
+		entry("cameras", strings.Join(cameras, "\n")),
+		entry("model", fmt.Sprintf("%s, sha256 %s", cmp.Or(r.Model, "unknown"), cmp.Or(r.SHA256, "unknown"))),
+		entry("program", fmt.Sprintf("outstation %s, %s", r.Version, r.Go)),
+		entry("machine", fmt.Sprintf("%s: %s, %d cores, %s, %s", r.Machine.Host, r.Machine.CPU, r.Machine.Cores, r.Machine.Arch, r.Machine.Kernel)),
+		entry("temperature", cmp.Or(strings.Join(temperatures, ", "), "the machine shows none")),
+		entry("seed of the plan", fmt.Sprint(r.Seed)),
 	}
+}
+
+func (r *Report) centre() string {
+	if r.StandIn {
+		return "a stand-in on this machine: nothing was proved about the way to a real one"
+	}
+	return r.Centre
+}
+
+// deed says what was done.
+func (r *Report) deed() string {
+	n := map[string]int{}
+	for _, f := range r.Faults {
+		n[f.Kind]++
+	}
+	return fmt.Sprintf("A simulated line before %d cameras for %v; the link was cut %s, the process was killed %s.",
+		len(r.Cameras), r.End.Sub(r.Start).Round(time.Second), times(n[Outage]), times(n[Kill]))
+}
+
+func times(n int) string {
+	switch n {
+	case 0:
+		return "never"
+	case 1:
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // sentence is the verdict in words.
@@ -101,6 +137,7 @@ func (r *Report) sentence() string {
 // Table writes the report as text.
 func (r *Report) Table(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "\n%s\n", r.deed())
 	for _, g := range r.groups() {
 		fmt.Fprintf(w, "\n%s\n", g.Title)
 		for _, row := range g.Rows {
