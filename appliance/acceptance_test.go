@@ -49,7 +49,7 @@ func acceptanceSite(t *testing.T, rules string) (file, dir string) {
 	return file, dir
 }
 
-const siteRules = "user dev-1\ntopic readwrite vision/reg/site-1/#\ntopic readwrite appliance/reg/site-1/#\n"
+const siteRules = "user dev-1\ntopic readwrite vision/reg/site-1/#\ntopic readwrite appliance/reg/site-1/#\ntopic write events/reg/site-1/#\n"
 
 // TestAcceptance is a short run of the real program beside a real centre: the
 // link is cut once, and the process is killed meanwhile.

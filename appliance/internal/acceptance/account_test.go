@@ -31,10 +31,12 @@ func testRun(t *testing.T) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &run{o: o, account: a, start: epoch, end: due(300), lives: []*life{
+	r := &run{o: o, account: a, start: epoch, end: due(300), lives: []*life{
 		{first: map[string]int64{"cam": 0}, ended: due(150)},
 		{first: map[string]int64{"cam": 180}, ended: due(300)},
 	}}
+	r.looking = &r.drain
+	return r
 }
 
 // due is just after a frame is due.
@@ -143,6 +145,20 @@ func TestVerdicts(t *testing.T) {
 	}
 	if p := testRun(t).report(); p.Verdict != Failed || !strings.Contains(strings.Join(p.Reasons, "\n"), "nothing was proved") {
 		t.Errorf("without an event: %s, %v", p.Verdict, p.Reasons)
+	}
+}
+
+func TestRemarks(t *testing.T) {
+	r := testRun(t)
+	r.faults = []Fault{{Kind: Outage}, {Kind: Kill}}
+	r.lives[0].last.Uplink.Reconnects = 1
+	if list := r.remarks(); len(list) != 0 {
+		t.Errorf("got %v, expected nothing", list)
+	}
+	r.lives[1].last.Uplink.Reconnects = 2
+	r.drain.last.Ledger = []web.RouteLedger{{Route: "event", Dead: web.Amount{Records: 3}}}
+	if list := r.remarks(); len(list) != 2 || !strings.HasPrefix(list[0], "the link was lost 2 more") || !strings.HasPrefix(list[1], "route event: 3 ") {
+		t.Errorf("got %v", list)
 	}
 }
 

@@ -21,6 +21,7 @@ func (r *run) report() *Report {
 		out.Temperature = append(out.Temperature, *z)
 	}
 	r.compare(out)
+	out.Notes = append(out.Notes, r.remarks()...)
 	out.EventsAccepted = int64(r.ledger.Accepted.Records)
 	out.EventsLeft = int64(r.ledger.Queued.Records)
 	out.EventsMade = max(made, out.EventsAccepted) // a kill takes the last count with it
@@ -70,6 +71,29 @@ func (r *run) compare(out *Report) {
 	if a.unreadable > 0 {
 		out.Reasons = append(out.Reasons, fmt.Sprintf("%d messages on the detection topics are not detection.v1", a.unreadable))
 	}
+}
+
+// remarks are what an installer should look at although no event was lost.
+func (r *run) remarks() (list []string) {
+	reconnects := 0
+	for _, l := range r.lives {
+		reconnects += int(l.last.Uplink.Reconnects)
+	}
+	cuts := 0
+	for _, f := range r.faults {
+		if f.Kind == Outage {
+			cuts++
+		}
+	}
+	if more := reconnects - cuts; more > 0 {
+		list = append(list, fmt.Sprintf("the link was lost %d more times than it was cut", more))
+	}
+	for _, l := range r.looking.last.Ledger {
+		if l.Route != route && l.Dead.Records > 0 {
+			list = append(list, fmt.Sprintf("route %s: %d messages became dead letters: does the centre let the appliance publish them?", l.Route, l.Dead.Records))
+		}
+	}
+	return list
 }
 
 // judge finds the verdict.
