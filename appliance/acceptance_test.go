@@ -94,7 +94,7 @@ func TestAcceptanceFindsALoss(t *testing.T) {
 	dir := t.TempDir()
 	cfg := testConfig(t, dir, centre.URL())
 	cfg.Vision.ONNXRuntime = testfiles.Library().Need(t)
-	cfg.Vision.Models = []ModelConfig{{Name: "line", Path: acceptanceModel}}
+	cfg.Vision.Models = []ModelConfig{{Name: "line", Path: builtinLine}}
 	var arrived atomic.Int32
 	opt := acceptance.Options{
 		Device: cfg.DeviceID, Region: cfg.Region, Site: cfg.Site, Since: time.Now().Add(-time.Second),

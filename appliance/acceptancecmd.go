@@ -16,9 +16,6 @@ import (
 	"outstation/uplink/wire"
 )
 
-// acceptanceModel is the model that was trained on the simulated line.
-const acceptanceModel = "builtin:line"
-
 // acceptanceSuffix ends the device id of an appliance that is tried beside the
 // one that its configuration is for.
 const acceptanceSuffix = "-acceptance"
@@ -119,7 +116,7 @@ func (c *acceptanceCommand) base() (Config, error) {
 	}
 	cfg.Uplink.Queue.MaxBytes = min(cfg.Uplink.Queue.MaxBytes, acceptanceQueue)
 	cfg.Broker.Listeners[0].Address, cfg.Web.Listen = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Vision.Models = []ModelConfig{{Name: "line", Path: acceptanceModel}}
+	cfg.Vision.Models = []ModelConfig{{Name: "line", Path: builtinLine}}
 	cfg.Vision.Cameras = nil
 	return cfg, nil
 }

@@ -10,10 +10,6 @@ import (
 	"outstation/vision/sim"
 )
 
-// enough is the overlap (intersection over union) from which on a detection
-// has found what is there.
-const enough = 0.5
-
 // scene is what a camera is shown.
 type scene struct {
 	line  *sim.Line
@@ -100,11 +96,11 @@ func (s *scene) judge(e wire.Detection, found seen) (wrong int) {
 // find looks for what a detection has found.
 func (s *scene) find(truth sim.Truth, o wire.Object, found seen) (ok bool) {
 	for _, p := range truth.Parts {
-		if o.Class == sim.ClassPart && overlap(p.Box, o.Box) >= enough {
+		if o.Class == sim.ClassPart && sim.Overlap(p.Box, vision.Box(o.Box)) >= sim.MatchIoU {
 			found.parts[p.ID], ok = true, true
 		}
 		for _, d := range p.Defects {
-			if o.Class != d.Class || overlap(d.Box, o.Box) < enough {
+			if o.Class != d.Class || sim.Overlap(d.Box, vision.Box(o.Box)) < sim.MatchIoU {
 				continue
 			}
 			ok = true
@@ -114,14 +110,4 @@ func (s *scene) find(truth sim.Truth, o wire.Object, found seen) (ok bool) {
 		}
 	}
 	return ok
-}
-
-// overlap is the intersection over the union of two boxes.
-func overlap(a vision.Box, b wire.Box) float64 {
-	w := min(a.X+a.W, b.X+b.W) - max(a.X, b.X)
-	h := min(a.Y+a.H, b.Y+b.H) - max(a.Y, b.Y)
-	if w <= 0 || h <= 0 {
-		return 0
-	}
-	return w * h / (a.W*a.H + b.W*b.H - w*h)
 }
