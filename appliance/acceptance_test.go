@@ -98,7 +98,7 @@ func TestAcceptanceFindsALoss(t *testing.T) {
 	var arrived atomic.Int32
 	opt := acceptance.Options{
 		Device: cfg.DeviceID, Region: cfg.Region, Site: cfg.Site, Since: time.Now().Add(-time.Second),
-		Centre: cfg.Uplink.centre(), Backoff: cfg.Uplink.Backoff.backoff(), Length: 5 * time.Second,
+		Centre: cfg.Uplink.centre(), Backoff: cfg.Uplink.Backoff.backoff(), Length: 5 * time.Second, Silence: 2 * time.Second,
 		Hide: func(uplink.Tapped) bool { return arrived.Add(1) == 20 },
 	}
 	if err := writeAcceptance(cfg, dir, 1, &opt); err != nil {
@@ -153,6 +153,11 @@ func TestAcceptanceEndsCleanly(t *testing.T) {
 		defer cmd.Process.Kill()
 		eventually(t, "the run", func() bool { return strings.Contains(said(), "the run begins") })
 		child := childOf(t, cmd.Process.Pid)
+		t.Cleanup(func() {
+			if !ended(child) {
+				_ = syscall.Kill(child, syscall.SIGKILL) // the test has failed
+			}
+		})
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}

@@ -40,6 +40,7 @@ type Options struct {
 
 	FirstEvent time.Duration // bound of the wait for it; 0 means DefaultFirstEvent
 	Arrival    time.Duration // bound of the wait for the last one; 0 means DefaultArrival
+	Silence    time.Duration // after a PUBACK, until what has not arrived counts as lost; 0 means DefaultSilence
 
 	Version string // for the report
 	// Say is told in words what happens; nil is allowed.
@@ -60,6 +61,7 @@ type Camera struct {
 const (
 	DefaultFirstEvent = 5 * time.Minute // a model may be built for the machine first
 	DefaultArrival    = 2 * time.Minute
+	DefaultSilence    = 15 * time.Second
 )
 
 // Errors of a run that could not begin.
@@ -83,6 +85,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Arrival == 0 {
 		o.Arrival = DefaultArrival
+	}
+	if o.Silence == 0 {
+		o.Silence = DefaultSilence
 	}
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}

@@ -25,6 +25,9 @@ func (r *run) report() *Report {
 	out.EventsAccepted = int64(r.ledger.Accepted.Records)
 	out.EventsLeft = int64(r.ledger.Queued.Records)
 	out.EventsMade = max(made, out.EventsAccepted) // a kill takes the last count with it
+	if refused := out.EventsMade - out.EventsAccepted; refused > 0 {
+		out.Notes = append(out.Notes, fmt.Sprintf("%d events were made and not accepted: a kill took them before they were on disk, or the queue refused them", refused))
+	}
 	out.Lost = max(0, out.EventsAccepted-out.EventsAtCentre)
 	out.arrivals = r.account.latest()
 	out.Latency = latencies(out.arrivals, r.faults, r.start, append(slices.Clone(r.lives), &r.drain))

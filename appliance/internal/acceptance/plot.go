@@ -10,7 +10,7 @@ import (
 // Size of a plot, in units of its viewBox.
 const (
 	plotWidth, plotHeight = 760.0, 190.0
-	plotLeft, plotRight   = 52.0, 8.0
+	plotLeft, plotRight   = 52.0, 24.0
 	plotTop, plotBottom   = 8.0, 24.0
 )
 

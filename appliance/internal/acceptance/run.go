@@ -18,7 +18,6 @@ const (
 	restartAfter = time.Second            // of a killed process, as a supervisor does
 	retryKill    = 250 * time.Millisecond // while the process has no picture yet
 	linkPatience = time.Minute            // for the first connection
-	silence      = 15 * time.Second       // of the centre's subscribers, after a PUBACK
 	sweepTimeout = 3 * time.Second
 	route        = "detection" // of the ledger
 )
@@ -156,8 +155,8 @@ func (r *run) hopeless(s web.Snapshot, waited time.Duration, acknowledged time.T
 		return fmt.Errorf("%w: %s", ErrEnded, r.child.said())
 	case waited > linkPatience && s.Uplink.State != "" && s.Uplink.State != web.UplinkConnected:
 		return fmt.Errorf("%w within %v: %s", ErrNoCentre, linkPatience, s.Uplink.Reason)
-	case r.account.events() == 0 && !acknowledged.IsZero() && time.Since(acknowledged) > silence:
-		return fmt.Errorf("%w within %v: does its ACL let the user %q publish and subscribe to %v?", ErrNotArrived, silence, r.o.Centre.Username, r.o.topics())
+	case r.account.events() == 0 && !acknowledged.IsZero() && time.Since(acknowledged) > r.o.Silence:
+		return fmt.Errorf("%w within %v: does its ACL let the user %q publish and subscribe to %v?", ErrNotArrived, r.o.Silence, r.o.Centre.Username, r.o.topics())
 	case waited > r.o.FirstEvent:
 		return fmt.Errorf("%w within %v: health says: %s", ErrNoEvent, r.o.FirstEvent, s.Health.FirstCause)
 	}
@@ -258,7 +257,7 @@ func (r *run) empty(ctx context.Context) (err error) {
 			emptied = time.Now()
 		case ok && r.ledger.Queued.Records == 0 && uint64(r.account.events()) >= r.ledger.Accepted.Records:
 			return nil
-		case !emptied.IsZero() && time.Since(emptied) > silence:
+		case !emptied.IsZero() && time.Since(emptied) > r.o.Silence:
 			return nil // what has not come by now is lost
 		case waited > r.o.Arrival:
 			return fmt.Errorf("the queue is not empty after %v", r.o.Arrival)

@@ -109,8 +109,8 @@ func (r *Report) deed() string {
 	for _, f := range r.Faults {
 		n[f.Kind]++
 	}
-	return fmt.Sprintf("A simulated line before %d cameras for %v; the link was cut %s, the process was killed %s.",
-		len(r.Cameras), r.End.Sub(r.Start).Round(time.Second), times(n[Outage]), times(n[Kill]))
+	return fmt.Sprintf("A simulated line before %d cameras for %.3g minutes; the link was cut %s, the process was killed %s.",
+		len(r.Cameras), r.End.Sub(r.Start).Minutes(), times(n[Outage]), times(n[Kill]))
 }
 
 func times(n int) string {
