@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"outstation/appliance/internal/acceptance"
+	"outstation/broker"
 	"outstation/uplink"
 	"outstation/uplink/mosquittotest"
 	"outstation/vision/testfiles"
@@ -210,6 +212,28 @@ func ended(pid int) bool {
 	}
 	_, rest, _ := strings.Cut(string(b), ") ")
 	return strings.HasPrefix(rest, "Z")
+}
+
+// TestAcceptanceNeedsALinkThatCanBeCut has a centre on this machine by
+// WebSocket, which no proxy of the environment is asked for.
+func TestAcceptanceNeedsALinkThatCanBeCut(t *testing.T) {
+	t.Parallel()
+	centre := broker.New(broker.Options{
+		Listeners: []broker.Listener{{Type: broker.TypeWS, Address: "127.0.0.1:0"}}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err := centre.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { centre.Close() })
+	dir := t.TempDir()
+	cfg := testConfig(t, dir, "ws://"+centre.Addresses()[0]+broker.WebSocketPath)
+	cfg.Vision.ONNXRuntime = testfiles.Library().Need(t)
+	file := filepath.Join(dir, "site.yaml")
+	writeConfig(t, file, cfg)
+	code, out := runOnce(t, "acceptance", "--minutes", "0.25", "--outages", "0", "--kill", "0", "--config", file)
+	if code != 1 || !strings.Contains(out, "the link cannot be cut") {
+		t.Errorf("exit status %d:\n%s", code, out)
+	}
 }
 
 // TestAcceptanceStopsBeforeItBegins has a context that ended.
