@@ -12,7 +12,8 @@ import (
 func (r *run) report() *Report {
 	frames, made, dropped := spent(r.lives)
 	out := &Report{
-		Notes: r.notes, Start: r.start, End: r.end, Seed: r.o.Seed, DrainS: r.drained.Seconds(), Faults: r.faults,
+		Reasons: []string{}, Notes: append([]string{}, r.notes...), Temperature: []Temperature{}, // no reader of the JSON meets a null
+		Start: r.start, End: r.end, Seed: r.o.Seed, DrainS: r.drained.Seconds(), Faults: append([]Fault{}, r.faults...),
 		Device: r.o.Device, Region: r.o.Region, Site: r.o.Site, Centre: strings.Join(r.o.Centre.Brokers, " "), StandIn: r.o.StandIn, Cameras: r.o.Cameras,
 		Version: r.o.Version, Go: goVersion(), Machine: thisMachine(),
 		Samples: r.samples, Frames: frames, FramesDropped: dropped, Ledger: r.ledger,

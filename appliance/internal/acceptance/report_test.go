@@ -54,6 +54,9 @@ func TestWritten(t *testing.T) {
 			t.Errorf("the document lacks %s", key)
 		}
 	}
+	if keys["faults"] == nil || keys["notes"] == nil || keys["temperature"] == nil {
+		t.Error("the document has a null for a list")
+	}
 	if keys["lost"] != 1.0 || keys["seq_gaps"] != 1.0 || keys["verdict"] != Failed {
 		t.Errorf("lost %v, gaps %v, verdict %v", keys["lost"], keys["seq_gaps"], keys["verdict"])
 	}
