@@ -41,6 +41,9 @@ type commands struct {
 	User    userCommand    `cmd:"" help:"Work with the users of the local broker."`
 	Sim     simCommand     `cmd:"" help:"Work with the simulated line."`
 	Demo    demoCommand    `cmd:"" help:"Try the appliance without a centre."`
+
+	Acceptance acceptanceCommand `cmd:"" help:"Prove that this machine and its centre lose nothing, on a simulated line."`
+
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
