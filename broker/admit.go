@@ -53,6 +53,10 @@ func (h *hook) seat(cl *mqtt.Client, p *peer, who identity) error {
 			h.over(connections, cl.ID, fmt.Sprintf("%d devices are connected", h.opt.Limits.MaxConnections))
 			return packets.ErrQuotaExceeded
 		}
+		if former.about.User != who.user {
+			h.denied(cl.ID, "", "the client id is in use by another user")
+			return packets.ErrClientIdentifierNotValid
+		}
 		_ = h.server.DisconnectClient(former.client, packets.ErrSessionTakenOver) // it returns the reason that it was given
 		select {
 		case <-former.peer.over:

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -160,7 +161,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	cl.Net.Conn = g                                                     // before others can find it
 	h.clients.Store(net.Conn(p), cl)
 	if err = h.seat(cl, p, who); err == nil {
-		err = h.owned(cl, who) // another may have connected meanwhile
+		err = h.claim(cl, who, pk.Connect.Clean) // another may have connected since admit
 	}
 	if err == nil {
 		err = h.room(cl)
@@ -174,19 +175,39 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	return err
 }
 
-// owned refuses another user's session. The error is a packets.Code.
-func (h *hook) owned(cl *mqtt.Client, who identity) error {
-	if s := h.sessions.get(cl.ID); s != nil && !s.belongs(who) {
-		h.denied(cl.ID, "", "the client id is in use by another user")
-		return packets.ErrClientIdentifierNotValid
+// owned refuses another user's session, unless claim may end it. The error is
+// a packets.Code.
+func (h *hook) owned(cl *mqtt.Client, who identity, clean bool) error {
+	s := h.sessions.get(cl.ID)
+	if s == nil || s.belongs(who) || (h.mayEnd(s, who, clean) && s.isAway()) {
+		return nil
 	}
-	return nil
+	h.denied(cl.ID, "", fmt.Sprintf("its session belongs to another user, %q", s.owner().user))
+	return packets.ErrClientIdentifierNotValid
+}
+
+// mayEnd reports whether a device may end another user's session, which is
+// never handed over: a user who asks for a clean one may, and everybody where
+// the owner is no user any more, so that no client id is lost.
+func (h *hook) mayEnd(s *session, who identity, clean bool) bool {
+	owner := s.owner()
+	gone := owner.kind == byPassword && !known(h.policy.Load().users, owner.user)
+	return gone || (clean && who.kind != anonymous)
+}
+
+// claim ends another user's session if that may be, once the device has its
+// place. The error is a packets.Code.
+func (h *hook) claim(cl *mqtt.Client, who identity, clean bool) error {
+	if s := h.sessions.get(cl.ID); s != nil && !s.belongs(who) && h.mayEnd(s, who, clean) && h.sessions.discard(s, (*session).isAway) {
+		h.opt.Logger.Info("a session was ended for another user of its client id", "client", cl.ID, "of", s.owner().user, "for", who.user)
+	}
+	return h.owned(cl, who, clean)
 }
 
 // admit judges what a device wants with its CONNECT: another's session, or a
 // will where it may not publish.
 func (h *hook) admit(cl *mqtt.Client, who identity, pk packets.Packet) error {
-	if err := h.owned(cl, who); err != nil {
+	if err := h.owned(cl, who, pk.Connect.Clean); err != nil {
 		return err
 	}
 	if !pk.Connect.WillFlag {
