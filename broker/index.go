@@ -108,6 +108,13 @@ func (x *index) unsubscribe(s *session, filter string) {
 	}
 }
 
+// count is how many subscriptions a session has.
+func (x *index) count(s *session) int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return len(x.filters[s])
+}
+
 // forget removes all subscriptions of a session.
 func (x *index) forget(s *session) {
 	x.mu.Lock()
