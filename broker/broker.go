@@ -188,6 +188,7 @@ func (b *Broker) restore() error {
 		}
 		b.hook.judgeAgain(s, b.hook.policy.Load())
 	}
+	b.hook.warnMuted()
 	b.hook.executeWills(st, &left, cmp.Or(b.opt.willGrace, DefaultWillGrace))
 	return nil
 }
@@ -278,7 +279,7 @@ type Stats struct {
 	LoginsSlowed int64 // not tried, after failures of the same address
 	LoginsBusy   int64 // not tried, as too many waited
 	Invalid      int64 // publishes and wills that Validate refused
-	Revoked      int64 // connections, sessions and subscriptions that a reload ended
+	Revoked      int64 // connections and sessions that a reload ended
 	Withheld     int64 // messages that waited for a subscriber who may not read them any more
 }
 

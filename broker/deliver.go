@@ -51,10 +51,10 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 		_ = h.server.DisconnectClient(cl, packets.ErrNotAuthorized) // it returns the reason that it was given
 		return
 	}
-	h.revoke(cl, g.session.rights.Load())
 	for _, sub := range cl.State.Subscriptions.GetAll() { // the server may have kept those of a session that we did not
 		h.sessions.subscribe(g.session, sub)
 	}
+	h.sessions.mute(g.session)
 	h.inherited(cl, g.session)
 	g.session.attach(g)
 }
@@ -200,6 +200,9 @@ func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 		return
 	}
 	h.noteSubscriptions(cl, g, pk.Filters)
+	if g.session.muted.Load() != nil {
+		h.sessions.mute(g.session)
+	}
 	if pk.PacketID != 0 { // else the session ends
 		h.storeUnsubscribed(cl, g, pk.Filters)
 	}

@@ -54,7 +54,7 @@ type counters struct {
 	loginsFailed atomic.Int64
 	loginsSlowed atomic.Int64 // logins that were not tried, after failures
 	loginsBusy   atomic.Int64 // logins that were not tried, as too many waited
-	revoked      atomic.Int64 // connections, sessions and subscriptions that a reload ended
+	revoked      atomic.Int64 // connections and sessions that a reload ended
 	withheld     atomic.Int64 // messages that a subscriber was owed and may not read any more
 
 	trimmed         atomic.Int64 // the oldest messages of sessions, beyond a bound

@@ -453,15 +453,79 @@ func TestAReloadTakesRightsFromLiveSessions(t *testing.T) {
 	send("a", "2")
 	send("b", "3")
 	eye.expectPayloads("3")
-	cl, _ := b.server.Clients.Get("eye")
-	if subs := cl.State.Subscriptions.GetAll(); len(subs) != 1 || subs["+"].Filter != "+" {
-		t.Errorf("got subscriptions %v, expected only +", subs)
+	if s := b.Stats(); s.Subscriptions != 2 || s.Sessions.Muted != 1 || s.Sessions.MutedOf != "eye" || b.Clients()[1].Muted != 1 {
+		t.Errorf("got %d subscriptions and %+v, expected that one of two is muted", s.Subscriptions, s.Sessions)
 	}
-	if s := b.Stats(); s.Revoked != 1 || s.Subscriptions != 1 {
-		t.Errorf("got %d revoked, %d subscriptions", s.Revoked, s.Subscriptions)
+	if ack := eye.reasons("a"); ack[0] != 0x87 {
+		t.Errorf("got %#x, expected that a is refused", ack)
 	}
-	if n := filtersOf(b); n != 1 {
-		t.Errorf("got %d filters, expected 1: the right may come back, the subscription does not", n)
+	if err := b.Reload(users, aclOf(t, "user eye\ntopic read a\nuser dev\ntopic write #\n")); err != nil {
+		t.Fatal(err)
+	}
+	send("a", "4")
+	send("b", "5")
+	eye.expectPayloads("4")
+	eye.expectSilence()
+	if s := b.Stats().Sessions; s.Muted != 0 || s.MutedOf != "" {
+		t.Errorf("got %+v, expected that nothing is muted any more", s)
+	}
+}
+
+// TestARightThatComesBackBringsMessagesAgain takes a right by mistake, over a
+// reload and a kill, from a device that resumes its session.
+func TestARightThatComesBackBringsMessagesAgain(t *testing.T) {
+	const right, slip = "user eye\ntopic read a/#\nuser dev\ntopic write #\n", "user eye\ntopic read aa/#\nuser dev\ntopic write #\n"
+	users := usersOf(t, "eye:p", "dev:p")
+	keep := packets.Properties{SessionExpiryInterval: 1000, SessionExpiryIntervalFlag: true}
+	params := as("eye", "eye", "p")
+	params.Clean = false
+	b := startBroker(t, Options{Users: users, ACL: aclOf(t, right)})
+	come := func() *device {
+		t.Helper()
+		d, ack := connectWith(t, b, 5, params, keep)
+		if !ack.SessionPresent {
+			t.Fatalf("the session is gone: %#x", ack.ReasonCode)
+		}
+		return d
+	}
+	say := func(payload string) {
+		dev := logIn(t, b, 5, "dev", "dev", "p")
+		dev.say("a/1", payload)
+		dev.conn.Close()
+	}
+	eye, _ := connectWith(t, b, 5, params, keep)
+	eye.subscribeTo(packets.Subscription{Filter: "a/#", Qos: 1})
+	eye.leave(b, "eye")
+	if err := b.Reload(users, aclOf(t, slip)); err != nil {
+		t.Fatal(err)
+	}
+	say("1")
+	if got := b.Away(); len(got) != 1 || got[0].Muted != 1 || got[0].Owed != 0 {
+		t.Errorf("got %+v, expected a muted subscription that is owed nothing", got)
+	}
+	b = afterKill(t, b, Options{Users: users, ACL: aclOf(t, slip)})
+	if s := b.Stats().Sessions; s.Muted != 1 {
+		t.Errorf("got %+v after a kill, expected a muted subscription", s)
+	}
+	eye = come()
+	say("2")
+	eye.expectSilence()
+	eye.leave(b, "eye")
+	if err := b.Reload(users, aclOf(t, right)); err != nil {
+		t.Fatal(err)
+	}
+	say("3")
+	eye = come()
+	eye.expectPayloads("3")
+	if err := b.Reload(users, aclOf(t, slip)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := eye.conn.Write([]byte{packets.Unsubscribe<<4 | 2, 8, 0, 3, 0, 0, 3, 'a', '/', '#'}); err != nil {
+		t.Fatal(err)
+	}
+	eye.expect(packets.Unsuback)
+	if s := b.Stats(); s.Subscriptions != 0 || s.Sessions.Muted != 0 {
+		t.Errorf("got %d subscriptions, %d muted, expected none", s.Subscriptions, s.Sessions.Muted)
 	}
 }
 

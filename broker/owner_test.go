@@ -41,7 +41,10 @@ func TestRulesHoldForSessionsOfAFormerProcess(t *testing.T) {
 	}
 	d.expectPayloads("old b", "new b")
 	d.expectSilence()
-	eventually(t, "one subscription in the store", func() bool { return keys(t, b, prefixSubscription) == 1 })
+	eventually(t, "both subscriptions in the store, and no others", func() bool { return keys(t, b, prefixSubscription) == 2 })
+	if n := b.Stats().Sessions.Muted; n != 1 {
+		t.Errorf("got %d muted subscriptions, expected 1", n)
+	}
 }
 
 // TestSessionsFromBeforeThereWereUsers belong to whoever has their client id
@@ -79,7 +82,10 @@ func TestSessionsFromBeforeThereWereUsers(t *testing.T) {
 	}
 	d.expectPayloads("old b", "new b")
 	d.expectSilence()
-	eventually(t, "one subscription in the store", func() bool { return keys(t, b, prefixSubscription) == 1 })
+	eventually(t, "both subscriptions in the store, and no others", func() bool { return keys(t, b, prefixSubscription) == 2 })
+	if n := b.Stats().Sessions.Muted; n != 1 {
+		t.Errorf("got %d muted subscriptions, expected 1", n)
+	}
 	other := as("d", "other", "pw")
 	other.Clean = false
 	if _, ack := connectWith(t, b, 5, other, keep); ack.ReasonCode != packets.ErrClientIdentifierNotValid.Code {

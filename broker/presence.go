@@ -24,6 +24,7 @@ type Client struct {
 	Version       byte      // of MQTT: 3, 4 (3.1.1) or 5
 	KeepAlive     time.Duration
 	Subscriptions int
+	Muted         int // of them, those that bring nothing under the rules of now
 	Owed          int // messages that wait for the device or for its acknowledgement
 	Traffic       Traffic
 }
@@ -153,6 +154,7 @@ func (b *Broker) Clients() []Client {
 	for i := range out {
 		if s := b.hook.sessions.get(out[i].ID); s != nil {
 			out[i].Owed, _ = s.owed()
+			out[i].Muted = s.mutedCount()
 		}
 	}
 	return out
@@ -189,12 +191,20 @@ func (b *Broker) Away() []Away {
 	var out []Away
 	for _, s := range b.hook.sessions.all() {
 		if a, ok := s.asAway(); ok {
+			a.Muted = s.mutedCount()
 			a.Subscriptions = b.hook.sessions.index.count(s)
 			out = append(out, a)
 		}
 	}
 	slices.SortFunc(out, func(x, y Away) int { return cmp.Compare(x.ID, y.ID) })
 	return out
+}
+
+func (s *session) mutedCount() int {
+	if m := s.muted.Load(); m != nil {
+		return m.count
+	}
+	return 0
 }
 
 // asAway describes a session that waits for its device.
