@@ -281,6 +281,10 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 
 // mayPublish reports whether a device may publish on a topic.
 func (h *hook) mayPublish(rights *access.Rights, client, topic string) bool {
+	if reason := unpublishable(topic); reason != nil { // of a will
+		h.denied(client, topic, reason.Error())
+		return false
+	}
 	for _, p := range h.opt.Reserved {
 		if strings.HasPrefix(topic, p) {
 			if rights.WriteBelow(p, topic) {
