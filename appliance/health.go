@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"outstation/appliance/internal/strictyaml"
 	"outstation/broker"
 	"outstation/uplink"
 	"outstation/uplink/wire"
@@ -220,7 +221,7 @@ func webCheck(f facts) wire.Check {
 
 func configCheck(f facts) wire.Check {
 	if f.config != nil {
-		return check("configuration", wire.Impaired, "the one on disk is not in use: "+strings.ReplaceAll(f.config.Error(), "\n", " "))
+		return check("configuration", wire.Impaired, "the one on disk is not in use: "+strictyaml.OneLine(f.config.Error()))
 	}
 	return check("configuration", wire.Healthy, "")
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"outstation/appliance/internal/strictyaml"
 	"outstation/uplink"
 )
 
@@ -69,7 +70,7 @@ func (a *app) reload() (reloaded, error) {
 	r, err := a.applyFile()
 	a.config.setProblem(err)
 	if err != nil {
-		a.log.Error("the configuration was not reloaded", "file", a.config.file, "error", err)
+		a.log.Error("the configuration was not reloaded", "file", a.config.file, "error", strictyaml.OneLine(err.Error()))
 	} else {
 		a.log.Info("the configuration was reloaded", "changed", r.Changed, "reconnected", r.Reconnected)
 	}

@@ -70,9 +70,12 @@ type Options struct {
 	Reserved       []string    // topic prefixes that devices may publish below only if the ACL names them
 	// Validate judges what a device says, will or publish, where it may: an
 	// error refuses it. It is called from any goroutine and must not block.
-	Validate    func(topic string, payload []byte) error
-	Sink        Sink // nil keeps everything local
-	RefusalWait time.Duration
+	Validate func(topic string, payload []byte) error
+	// NeverRetained tells topics whose messages are taken as if they were not
+	// retained; nil knows none. It is called from any goroutine.
+	NeverRetained func(topic string) bool
+	Sink          Sink // nil keeps everything local
+	RefusalWait   time.Duration
 	// MaxKeepAlive is the longest keep-alive that an MQTT 5 device is given;
 	// 0 leaves it to the device.
 	MaxKeepAlive time.Duration

@@ -143,6 +143,11 @@ func (h *hook) forget(id string, g *gate) {
 	}
 }
 
+// retains reports whether a message is to be retained.
+func (h *hook) retains(pk packets.Packet) bool {
+	return pk.FixedHeader.Retain && (h.opt.NeverRetained == nil || !h.opt.NeverRetained(pk.TopicName))
+}
+
 func messageOf(client string, pk packets.Packet) Message {
 	m := Message{
 		ClientID: client, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain,
@@ -191,6 +196,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if err := h.judge(cl, g, pk); err != nil {
 		return pk, err
 	}
+	pk.FixedHeader.Retain = h.retains(pk)
 	local := h.spread(pk, cl.ID)
 	pk.Ignore = true // the server has nothing left to do but to acknowledge
 	store := join(h.sink(messageOf(cl.ID, pk)), local)
