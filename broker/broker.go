@@ -129,7 +129,7 @@ func New(opt Options) *Broker {
 	caps.ReceiveMaximum = math.MaxUint16 // beyond it the server refuses QoS 0 too; see OnPublish
 	caps.TopicAliasMaximum = maxAliases  // a device that knew more could make us remember gigabytes
 	caps.MaximumClientWritesPending = 64 // only what the server says of itself, below $SYS
-	caps.Compatibilities.NoInheritedPropertiesOnAck = true
+	caps.Compatibilities.NoInheritedPropertiesOnAck = true // else an acknowledgement repeats the user properties of its publish; see README
 	b := &Broker{opt: opt, server: mqtt.New(&mqtt.Options{
 		Capabilities:            caps,
 		Logger:                  slog.New(quiet{opt.Logger.Handler()}),
