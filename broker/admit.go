@@ -75,7 +75,7 @@ func (h *hook) room(cl *mqtt.Client) error {
 	if n < maxSessions+h.opt.Limits.MaxConnections || h.sessions.expiryOf(cl) == 0 || h.sessions.get(cl.ID) != nil {
 		return nil
 	}
-	h.over(sessionCount, cl.ID, fmt.Sprintf("%d are kept", n))
+	h.over(sessionCount, cl.ID, fmt.Sprintf("%d sessions are kept", n))
 	return packets.ErrQuotaExceeded
 }
 
@@ -104,7 +104,7 @@ func (h *hook) limitFilters(cl *mqtt.Client, pk packets.Packet) (limited []byte)
 			limited[i] = packets.ErrTopicFilterInvalid.Code
 		case known || seen[filter]:
 		case have >= h.opt.Limits.MaxSubscriptions:
-			h.over(subscriptions, cl.ID, fmt.Sprintf("it has %d", have))
+			h.over(subscriptions, cl.ID, fmt.Sprintf("it has %d subscriptions and wants another", have))
 			limited[i] = packets.ErrQuotaExceeded.Code
 		default:
 			seen[filter] = true

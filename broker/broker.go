@@ -126,9 +126,9 @@ func New(opt Options) *Broker {
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumMessageExpiryInterval = 0 // else the server adds an expiry of its own to every message
 	caps.MaximumPacketSize = uint32(opt.Limits.MaxPacketBytes)
-	caps.ReceiveMaximum = math.MaxUint16 // beyond it the server refuses QoS 0 too; see OnPublish
-	caps.TopicAliasMaximum = maxAliases  // a device that knew more could make us remember gigabytes
-	caps.MaximumClientWritesPending = 64 // only what the server says of itself, below $SYS
+	caps.ReceiveMaximum = math.MaxUint16                   // beyond it the server refuses QoS 0 too; see OnPublish
+	caps.TopicAliasMaximum = maxAliases                    // a device that knew more could make us remember gigabytes
+	caps.MaximumClientWritesPending = 64                   // only what the server says of itself, below $SYS
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true // else an acknowledgement repeats the user properties of its publish; see README
 	b := &Broker{opt: opt, server: mqtt.New(&mqtt.Options{
 		Capabilities:            caps,

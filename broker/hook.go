@@ -34,7 +34,8 @@ type hook struct {
 	reloading sync.RWMutex // held while a session is opened or attached, against Reload
 	logins    logins
 
-	warned, loginWarned, invalidWarned, panicWarned rarely
+	panicWarned                                       rarely
+	warned, loginWarned, invalidWarned, refusedWarned rarelyEach // by client, or by name and address
 }
 
 // counters are what the hook and the gates count.
@@ -242,7 +243,10 @@ func (h *hook) settler(cl *mqtt.Client, g *gate, a *ack, pk packets.Packet) func
 // the connection for 3.1.1, whose acknowledgements cannot say no. The device
 // may send it again, and must be heard then: a QoS 2 packet id is freed.
 func (h *hook) refuse(cl *mqtt.Client, g *gate, a *ack, pk packets.Packet, err error) {
-	h.stats.refused.Add(1)
+	n := h.stats.refused.Add(1)
+	if h.refusedWarned.due(cl.ID, time.Now()) {
+		h.opt.Logger.Warn("a device's publish was not stored, and so not acknowledged", "client", shown(cl.ID), "topic", shown(pk.TopicName), "error", err, "refused_total", n)
+	}
 	if pk.FixedHeader.Qos == 2 && cl.State.Inflight.Delete(pk.PacketID) {
 		cl.State.Inflight.IncreaseReceiveQuota()
 	}

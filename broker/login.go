@@ -63,7 +63,7 @@ func (h *hook) login(c *connection, pk packets.Packet) (identity, error) {
 	}
 	if cert := c.certificate(); cert != nil {
 		if access.CheckName(cert.Subject.CommonName) != nil {
-			return identity{}, h.loginFailed(c, packets.ErrNotAuthorized)
+			return identity{}, h.loginFailed(c, cert.Subject.CommonName, packets.ErrNotAuthorized)
 		}
 		return identity{user: cert.Subject.CommonName, kind: byCertificate}, nil
 	}
@@ -72,7 +72,7 @@ func (h *hook) login(c *connection, pk packets.Packet) (identity, error) {
 	case unasked && (p.users == nil || !params.UsernameFlag):
 		return identity{kind: anonymous}, nil
 	case p.users == nil || !params.UsernameFlag:
-		return identity{}, h.loginFailed(c, packets.ErrNotAuthorized)
+		return identity{}, h.loginFailed(c, string(params.Username), packets.ErrNotAuthorized)
 	}
 	return h.checkPassword(c, p.users, string(params.Username), params.Password)
 }
@@ -94,7 +94,7 @@ func (h *hook) checkPassword(c *connection, users *access.Users, name string, pa
 			failure = h.slowed()
 		} else if !h.logins.passwords.verify(hash, exists, password) {
 			h.logins.attempts.failed(address, name, time.Now())
-			failure = h.loginFailed(c, packets.ErrBadUsernameOrPassword)
+			failure = h.loginFailed(c, name, packets.ErrBadUsernameOrPassword)
 		}
 	})
 	if err != nil {
@@ -113,12 +113,13 @@ func (h *hook) slowed() error {
 	return packets.ErrConnectionRateExceeded
 }
 
-// loginFailed counts a failure, and says it in the log once in a while: MQTT
-// 3.1.1 has few words, and the device's log may be far away.
-func (h *hook) loginFailed(c *connection, code packets.Code) error {
+// loginFailed counts a failure, and says it in the log, of each name at each
+// address once in a while: MQTT 3.1.1 has few words, and the device's log may
+// be far away.
+func (h *hook) loginFailed(c *connection, name string, code packets.Code) error {
 	n := h.stats.loginsFailed.Add(1)
-	if h.loginWarned.due(time.Now()) {
-		h.opt.Logger.Warn("a login failed", "address", c.RemoteAddr().String(), "listener", c.socket.from.config.Address,
+	if h.loginWarned.due(c.address().String()+" "+name, time.Now()) {
+		h.opt.Logger.Warn("a login failed", "user", shown(name), "address", c.RemoteAddr().String(), "listener", c.socket.from.config.Address,
 			"reason", code.Reason, "failed_total", n)
 	}
 	return code
@@ -217,7 +218,7 @@ func (h *hook) admit(cl *mqtt.Client, who identity, pk packets.Packet) error {
 	if !h.mayPublish(rights, cl.ID, pk.Connect.WillTopic) {
 		return packets.ErrNotAuthorized
 	}
-	return h.valid(pk.Connect.WillTopic, pk.Connect.WillPayload)
+	return h.valid(cl.ID, pk.Connect.WillTopic, pk.Connect.WillPayload)
 }
 
 // codes3 are the return codes of MQTT 3.1.1 (section 3.2.2.3) for reasons of
@@ -305,13 +306,13 @@ func (h *hook) mayPublish(rights *access.Rights, client, topic string) bool {
 // device, so the log says it, once in a while.
 func (h *hook) denied(client, topic, reason string) {
 	n := h.stats.denied.Add(1)
-	if h.warned.due(time.Now()) {
-		h.opt.Logger.Warn("a device was refused", "client", client, "topic", topic, "reason", reason, "denied_total", n)
+	if h.warned.due(client, time.Now()) {
+		h.opt.Logger.Warn("a device was refused", "client", shown(client), "topic", shown(topic), "reason", reason, "denied_total", n)
 	}
 }
 
 // valid judges what a device says where the appliance speaks.
-func (h *hook) valid(topic string, payload []byte) error {
+func (h *hook) valid(client, topic string, payload []byte) error {
 	if h.opt.Validate == nil {
 		return nil
 	}
@@ -320,8 +321,8 @@ func (h *hook) valid(topic string, payload []byte) error {
 		return nil
 	}
 	h.stats.invalid.Add(1)
-	if h.invalidWarned.due(time.Now()) {
-		h.opt.Logger.Warn("a device's message was refused", "topic", topic, "error", err)
+	if h.invalidWarned.due(client, time.Now()) {
+		h.opt.Logger.Warn("a device's message was refused", "client", shown(client), "topic", shown(topic), "error", err)
 	}
 	code := packets.ErrPayloadFormatInvalid
 	code.Reason = err.Error()
@@ -334,7 +335,7 @@ func (h *hook) judge(cl *mqtt.Client, g *gate, pk packets.Packet) error {
 	if pk.Properties.TopicAliasFlag && !h.mayPublish(g.session.rights.Load(), cl.ID, pk.TopicName) {
 		return h.rejectPublish(cl, pk, packets.ErrNotAuthorized)
 	}
-	if err := h.valid(pk.TopicName, pk.Payload); err != nil {
+	if err := h.valid(cl.ID, pk.TopicName, pk.Payload); err != nil {
 		return h.rejectPublish(cl, pk, err)
 	}
 	return nil

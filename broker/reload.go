@@ -1,9 +1,6 @@
 package broker
 
 import (
-	"sync/atomic"
-	"time"
-
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"outstation/broker/access"
@@ -108,15 +105,4 @@ func (a *sessions) mutedNow() (n int, of *session) {
 		}
 	}
 	return n, of
-}
-
-// rarely lets one through in a while.
-type rarely struct{ last atomic.Int64 }
-
-// warnEvery is the least time between warnings of what devices do wrong.
-const warnEvery = time.Minute
-
-func (r *rarely) due(now time.Time) bool {
-	last := r.last.Load()
-	return now.Unix()-last >= int64(warnEvery/time.Second) && r.last.CompareAndSwap(last, now.Unix())
 }
