@@ -1,5 +1,6 @@
 // Conformance runs the public MQTT suites against the broker, which it starts
-// on loopback, and prints one line for each suite and each case that fails.
+// on loopback, and prints when each suite begins and ends, and at the end one
+// line for each suite and each case that fails.
 // With -mosquitto it runs them against Mosquitto instead.
 //
 // The exit status is 0 if nothing failed but what is known to.
@@ -101,7 +102,12 @@ func run(s settings, verbose bool) error {
 	errs := make([]error, len(suites))
 	var all sync.WaitGroup
 	for i, suite := range suites {
-		all.Go(func() { outcomes[i], errs[i] = suite.run(s) })
+		all.Go(func() {
+			start := time.Now()
+			fmt.Printf("%-16s runs, for %v at most\n", suite.name, timeout)
+			outcomes[i], errs[i] = suite.run(s)
+			fmt.Printf("%-16s has ended after %v\n", suite.name, time.Since(start).Round(time.Second))
+		})
 	}
 	all.Wait()
 	unexpected := 0
