@@ -319,7 +319,7 @@ func (a *app) openService() error {
 }
 
 func (a *app) openWeb() error {
-	opt := web.Options{Ingest: a.ingest.handler(), Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, API: a.api(), Logger: a.log.With("part", "web")}
+	opt := web.Options{Ingest: a.ingest.handler(), Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, Clients: a.clientList, API: a.api(), Logger: a.log.With("part", "web")}
 	if a.demo != nil {
 		opt.DemoOutage = a.demo.Outage
 	}

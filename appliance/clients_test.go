@@ -61,6 +61,9 @@ func TestClientsAreSeenDisconnectedAndBanned(t *testing.T) {
 		t.Error("a banned device came in after a kill")
 	}
 	clients(0, "banned until", "ls")
+	if status, body := pressed(t, cfg, "x/ban"); status != 200 || !strings.Contains(body, ">line 1/plc<") || !strings.Contains(body, "x/unban") {
+		t.Errorf("a button: got %d, expected the devices with both bans: %s", status, body)
+	}
 	clients(0, "not banned", "unban", id)
 	clients(1, "no client called", "unban", id)
 	if _, err := deviceOf(t, cfg, id); err != nil {
@@ -82,6 +85,26 @@ func TestClientsAreSeenDisconnectedAndBanned(t *testing.T) {
 	clients(1, "no session", "forget", "stays")
 	p.kill()
 	logged(t, p, "a client is not banned any more", "a session was forgotten")
+}
+
+// pressed is what a browser shows after a button was pressed.
+func pressed(t *testing.T, cfg Config, call string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, "http://"+cfg.Web.Listen+"/api/v1/clients/"+call, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/html,*/*;q=0.8")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
 }
 
 // logged reads the log of a process that has ended.

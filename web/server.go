@@ -51,6 +51,9 @@ type Options struct {
 	Snapshot func() Snapshot
 	// DemoOutage cuts the stand-in centre for a duration from 1 s to 10 min. Nil says that there is none.
 	DemoOutage func(time.Duration) error
+	// Clients returns all devices, for the page of devices; its buttons use the API. It is called from many goroutines. Nil
+	// says that there is no such page.
+	Clients func() ClientList
 	// API serves what is below /api/v1/ and not the demonstration's. It stands behind the guards, and posts reach it from
 	// this machine only, because there is no login. Nil says that there is none.
 	API http.Handler
@@ -163,7 +166,7 @@ func (s *Server) Close() error {
 // assetsHash names the content of the embedded files, so that browsers may keep them for ever.
 func assetsHash() string {
 	h := sha256.New()
-	for _, name := range []string{"page.css", "page.js", "icon.svg", "page.html"} {
+	for _, name := range []string{"page.css", "page.js", "icon.svg", "page.html", "devices.html"} {
 		b, err := assets.ReadFile("assets/" + name)
 		if err != nil {
 			panic(fmt.Sprintf("web: embedded file is missing: %v", err))
