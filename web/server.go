@@ -1,8 +1,8 @@
 // Package web serves the status page of the appliance, its health, metrics and status as JSON.
 //
 // It owns the HTTP server and everything that a browser or a scraper sees. It reads one [Snapshot] a request through a
-// function and never reaches back into the parts that the snapshot describes; the one thing it can do is to cut the
-// demonstration's stand-in centre. It promises a page without external resources that works without JavaScript, and
+// function and never reaches back into the parts that the snapshot describes; all it can do is to cut the demonstration's
+// stand-in centre and to hand the buttons of devices to the API. It promises a page without external resources that works without JavaScript, and
 // that what a device names itself is never run by the browser. It refuses requests addressed to a foreign host name and
 // posts from other sites, because there is no login.
 package web
