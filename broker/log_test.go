@@ -53,7 +53,7 @@ func TestTheLogNamesWhoWasRefused(t *testing.T) {
 		`msg="a login failed" user=u `: 1, `msg="a login failed" user=other `: 1,
 		`not acknowledged" client=one topic=r/a`: 1, `not acknowledged" client=two topic=r/a`: 1,
 		`message was refused" client=one topic=a`: 1, `message was refused" client=two topic=a`: 1,
-		`detail="it has 1 subscriptions`: 1, `msg=""`: 0, "secret": 0, fmt.Sprint([]byte("secret")): 0,
+		`detail="it has 1 subscriptions`: 1, `msg=""`: 0, "secret": 0, "115 101 99 114 101 116": 0, // in letters, in bytes
 	} {
 		if got := strings.Count(text, words); got != want {
 			t.Errorf("%s: %d times, expected %d in\n%s", words, got, want, text)
