@@ -98,6 +98,10 @@ func main() {
 
 // run runs all suites at once, each with a broker of its own.
 func run(s settings, verbose bool) error {
+	var err error
+	if s.testmqtt, err = filepath.Abs(s.testmqtt); err != nil { // it is started in another directory
+		return err
+	}
 	outcomes := make([]outcome, len(suites))
 	errs := make([]error, len(suites))
 	var all sync.WaitGroup
