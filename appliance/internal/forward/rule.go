@@ -196,6 +196,9 @@ var errMissing = errors.New("the message lacks a field that the rule names")
 func run(t *template.Template, data any) (string, error) {
 	var out output
 	if err := t.Execute(&out, data); err != nil {
+		if _, at, ok := strings.Cut(err.Error(), "executing \"template\" at "); ok { // what is before is the library's
+			err = errors.New("at " + at)
+		}
 		return "", err
 	}
 	text := strings.TrimSpace(out.String())
