@@ -214,7 +214,7 @@ func (a *app) openBroker(opt appOptions) error {
 		Listeners: a.cfg.Broker.listeners(), Users: a.access.users, ACL: a.access.acl, AllowAnonymous: a.cfg.Broker.AllowAnonymous,
 		Dir: filepath.Join(a.cfg.DataDir, "broker"), MinFreeBytes: uint64(a.cfg.Uplink.Queue.MinFreeBytes),
 		Sessions: a.cfg.Broker.Sessions.sessions(), Unsynced: opt.unsynced,
-		Reserved: wire.ReservedPrefixes, Validate: validate, Sink: a.forward.sink(deviceSink(&a.router, a.queue)), Acknowledged: a.pubacks.Add,
+		Reserved: wire.ReservedPrefixes, Validate: validate, NeverRetained: neverRetained, Sink: a.forward.sink(deviceSink(&a.router, a.queue)), Acknowledged: a.pubacks.Add,
 		MaxKeepAlive: a.cfg.Broker.MaxKeepAlive, Limits: a.cfg.Broker.Limits.limits(), Bans: bans, Logger: a.log.With("part", "broker"),
 	})
 	a.out.broker = a.broker // before there are devices
@@ -319,7 +319,7 @@ func (a *app) openService() error {
 }
 
 func (a *app) openWeb() error {
-	opt := web.Options{Ingest: a.ingest.handler(), Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, API: a.api(), Logger: a.log.With("part", "web")}
+	opt := web.Options{Ingest: a.ingest.handler(), Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, Clients: a.clientList, API: a.api(), Logger: a.log.With("part", "web")}
 	if a.demo != nil {
 		opt.DemoOutage = a.demo.Outage
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +39,7 @@ func TestClientsAreSeenDisconnectedAndBanned(t *testing.T) {
 		}
 	}
 	clients(0, "no device is connected", "ls")
+	clients(2, "expected a client id", "ban", "")
 	dev, err := deviceOf(t, cfg, id)
 	if err != nil {
 		t.Fatal(err)
@@ -52,16 +55,81 @@ func TestClientsAreSeenDisconnectedAndBanned(t *testing.T) {
 	clients(1, "expected for as a time", "ban", id, "--for=10ms")
 	clients(0, "banned until", "ban", id, "--for=1h")
 	p.kill()
-	start(t, cfg, nil, binary(t))
+	logged(t, p, "a client was disconnected", "a client was banned")
+	p = start(t, cfg, nil, binary(t))
 	if _, err := deviceOf(t, cfg, id); err == nil {
 		t.Error("a banned device came in after a kill")
 	}
 	clients(0, "banned until", "ls")
+	if status, body := pressed(t, cfg, "x/ban"); status != 200 || !strings.Contains(body, ">line 1/plc<") || !strings.Contains(body, "x/unban") {
+		t.Errorf("a button: got %d, expected the devices with both bans: %s", status, body)
+	}
 	clients(0, "not banned", "unban", id)
 	clients(1, "no client called", "unban", id)
 	if _, err := deviceOf(t, cfg, id); err != nil {
 		t.Errorf("a device that is not banned any more: %v", err)
 	}
+	if status, body := postLocal(t, cfg, "clients/x%2Fy/ban"); status != 200 || !strings.Contains(body, `"x/y"`) {
+		t.Errorf("a ban without a time: got %d %s", status, body)
+	}
+	stays := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + cfg.Broker.Listeners[0].Address).SetClientID("stays").SetCleanSession(false))
+	if token := stays.Connect(); !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+		t.Fatalf("stays: %v", token.Error())
+	}
+	stays.Disconnect(0)
+	eventually(t, "its session", func() bool {
+		_, out := runOnce(t, "clients", "ls", "--web="+cfg.Web.Listen)
+		return strings.Contains(out, "away") && strings.Contains(out, `"stays"`)
+	})
+	clients(0, "forgotten", "forget", "stays")
+	clients(1, "no session", "forget", "stays")
+	p.kill()
+	logged(t, p, "a client is not banned any more", "a session was forgotten")
+}
+
+// pressed is what a browser shows after a button was pressed.
+func pressed(t *testing.T, cfg Config, call string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, "http://"+cfg.Web.Listen+"/api/v1/clients/"+call, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/html,*/*;q=0.8")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// logged reads the log of a process that has ended.
+func logged(t *testing.T, p *process, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(p.out.String(), w) {
+			t.Errorf("%q is not in the log:\n%s", w, p.out.String())
+		}
+	}
+}
+
+// postLocal calls the API without a body.
+func postLocal(t *testing.T, cfg Config, path string) (int, string) {
+	t.Helper()
+	resp, err := http.Post("http://"+cfg.Web.Listen+"/api/v1/"+path, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
 }
 
 func TestLimitsAreChecked(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"outstation/appliance/internal/strictyaml"
 	"outstation/broker"
 	"outstation/uplink"
 	"outstation/uplink/wire"
@@ -143,6 +144,9 @@ func sessionsCheck(s broker.SessionsStats) (wire.Check, bool) {
 		return check("broker", wire.Impaired, fmt.Sprintf("stored records that cannot be read: %d", s.Damaged)), true
 	case len(s.Losing) > 0:
 		return check("broker", wire.Impaired, fmt.Sprintf("%d messages for devices were dropped beyond a bound of broker.sessions since the start, most of them for %q", s.Dropped, s.Losing[0].ClientID)), true
+	case s.Muted > 0:
+		return check("broker", wire.Impaired, fmt.Sprintf("subscriptions that bring nothing under broker.acl_file as it is now: %d, such as of %q; "+
+			"give the right back, or outstation clients forget", s.Muted, s.MutedOf)), true
 	case s.RetainedRefused > 0:
 		return check("broker", wire.Impaired, fmt.Sprintf("retained messages refused beyond their bound since the start: %d", s.RetainedRefused)), true
 	}
@@ -217,7 +221,7 @@ func webCheck(f facts) wire.Check {
 
 func configCheck(f facts) wire.Check {
 	if f.config != nil {
-		return check("configuration", wire.Impaired, "the one on disk is not in use: "+strings.ReplaceAll(f.config.Error(), "\n", " "))
+		return check("configuration", wire.Impaired, "the one on disk is not in use: "+strictyaml.OneLine(f.config.Error()))
 	}
 	return check("configuration", wire.Healthy, "")
 }

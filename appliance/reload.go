@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"outstation/appliance/internal/strictyaml"
 	"outstation/uplink"
 )
 
@@ -69,7 +71,7 @@ func (a *app) reload() (reloaded, error) {
 	r, err := a.applyFile()
 	a.config.setProblem(err)
 	if err != nil {
-		a.log.Error("the configuration was not reloaded", "file", a.config.file, "error", err)
+		a.log.Error("the configuration was not reloaded", "file", a.config.file, "error", strictyaml.OneLine(err.Error()))
 	} else {
 		a.log.Info("the configuration was reloaded", "changed", r.Changed, "reconnected", r.Reconnected)
 	}
@@ -232,10 +234,20 @@ func (a *app) serveReload(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-type reloadCommand struct{ remote }
+type reloadCommand struct {
+	remote
+	Config string `type:"path" placeholder:"FILE" help:"Configuration file that the appliance runs with, to take the address of its page from."`
+}
 
 // Run makes a running appliance read its configuration again.
 func (c *reloadCommand) Run(e *env) error {
+	if c.Config != "" {
+		cfg, err := loadConfig(c.Config, os.Environ())
+		if err != nil {
+			return err
+		}
+		c.Web = pageOf(cfg.Web.Listen)
+	}
 	var r reloaded
 	if err := call(e.ctx, c, http.MethodPost, "api/v1/reload", nil, &r); err != nil {
 		return err
@@ -249,4 +261,13 @@ func (c *reloadCommand) Run(e *env) error {
 		fmt.Fprintln(e.out, "the link to the centre is made anew; nothing is lost")
 	}
 	return nil
+}
+
+// pageOf is where this machine reaches a page that listens on an address.
+func pageOf(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if ip := net.ParseIP(host); err == nil && (host == "" || (ip != nil && ip.IsUnspecified())) {
+		return net.JoinHostPort("localhost", port)
+	}
+	return listen
 }

@@ -266,3 +266,13 @@ func TestEveryReloadableKeyIsAKey(t *testing.T) {
 		}
 	}
 }
+
+func TestThePagesAddressOnThisMachine(t *testing.T) {
+	for listen, want := range map[string]string{
+		"127.0.0.1:8080": "127.0.0.1:8080", "0.0.0.0:8080": "localhost:8080", ":8080": "localhost:8080", "[::]:80": "localhost:80", "10.0.0.5:80": "10.0.0.5:80", "box:80": "box:80",
+	} {
+		if got := pageOf(listen); got != want {
+			t.Errorf("%s: got %s, expected %s", listen, got, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"outstation/uplink/wire"
@@ -27,4 +28,13 @@ func validate(topic string, payload []byte) error {
 		return fmt.Errorf("camera_id: got %q, expected %q as in the topic", d.CameraID, camera)
 	}
 	return nil
+}
+
+// neverRetained reports whether a topic is one of the appliance's own whose
+// messages are events: only states are retained.
+func neverRetained(topic string) bool {
+	if !slices.ContainsFunc(wire.ReservedPrefixes, func(p string) bool { return strings.HasPrefix(topic, p) }) {
+		return false
+	}
+	return !strings.HasSuffix(topic, "/status") && !strings.HasSuffix(topic, "/health")
 }

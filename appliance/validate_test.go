@@ -38,3 +38,14 @@ func TestAGrantedDetectionIsValidated(t *testing.T) {
 		t.Errorf("got %v, expected ErrSchema", err)
 	}
 }
+
+func TestOnlyStatesOfTheAppliancesOwnTopicsAreRetained(t *testing.T) {
+	for topic, want := range map[string]bool{
+		"vision/r/s/c/detection": true, "vision/r/s/c/blind": true, "vision/r/s/c/status": false, "appliance/r/s/d/health": false,
+		"events/r/s/zigbee/door_access": true, "cmd/r/s/d/restart": true, "sensors/r/s/c/detection": false, "visions/detection": false,
+	} {
+		if got := neverRetained(topic); got != want {
+			t.Errorf("%s: got %v", topic, got)
+		}
+	}
+}

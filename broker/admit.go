@@ -53,6 +53,10 @@ func (h *hook) seat(cl *mqtt.Client, p *peer, who identity) error {
 			h.over(connections, cl.ID, fmt.Sprintf("%d devices are connected", h.opt.Limits.MaxConnections))
 			return packets.ErrQuotaExceeded
 		}
+		if former.about.User != who.user {
+			h.denied(cl.ID, "", "the client id is in use by another user")
+			return packets.ErrClientIdentifierNotValid
+		}
 		_ = h.server.DisconnectClient(former.client, packets.ErrSessionTakenOver) // it returns the reason that it was given
 		select {
 		case <-former.peer.over:
@@ -71,7 +75,7 @@ func (h *hook) room(cl *mqtt.Client) error {
 	if n < maxSessions+h.opt.Limits.MaxConnections || h.sessions.expiryOf(cl) == 0 || h.sessions.get(cl.ID) != nil {
 		return nil
 	}
-	h.over(sessionCount, cl.ID, fmt.Sprintf("%d are kept", n))
+	h.over(sessionCount, cl.ID, fmt.Sprintf("%d sessions are kept", n))
 	return packets.ErrQuotaExceeded
 }
 
@@ -100,7 +104,7 @@ func (h *hook) limitFilters(cl *mqtt.Client, pk packets.Packet) (limited []byte)
 			limited[i] = packets.ErrTopicFilterInvalid.Code
 		case known || seen[filter]:
 		case have >= h.opt.Limits.MaxSubscriptions:
-			h.over(subscriptions, cl.ID, fmt.Sprintf("it has %d", have))
+			h.over(subscriptions, cl.ID, fmt.Sprintf("it has %d subscriptions and wants another", have))
 			limited[i] = packets.ErrQuotaExceeded.Code
 		default:
 			seen[filter] = true

@@ -70,9 +70,12 @@ type Options struct {
 	Reserved       []string    // topic prefixes that devices may publish below only if the ACL names them
 	// Validate judges what a device says, will or publish, where it may: an
 	// error refuses it. It is called from any goroutine and must not block.
-	Validate    func(topic string, payload []byte) error
-	Sink        Sink // nil keeps everything local
-	RefusalWait time.Duration
+	Validate func(topic string, payload []byte) error
+	// NeverRetained tells topics whose messages are taken as if they were not
+	// retained; nil knows none. It is called from any goroutine.
+	NeverRetained func(topic string) bool
+	Sink          Sink // nil keeps everything local
+	RefusalWait   time.Duration
 	// MaxKeepAlive is the longest keep-alive that an MQTT 5 device is given;
 	// 0 leaves it to the device.
 	MaxKeepAlive time.Duration
@@ -123,10 +126,10 @@ func New(opt Options) *Broker {
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumMessageExpiryInterval = 0 // else the server adds an expiry of its own to every message
 	caps.MaximumPacketSize = uint32(opt.Limits.MaxPacketBytes)
-	caps.ReceiveMaximum = math.MaxUint16 // beyond it the server refuses QoS 0 too; see OnPublish
-	caps.TopicAliasMaximum = maxAliases  // a device that knew more could make us remember gigabytes
-	caps.MaximumClientWritesPending = 64 // only what the server says of itself, below $SYS
-	caps.Compatibilities.NoInheritedPropertiesOnAck = true
+	caps.ReceiveMaximum = math.MaxUint16                   // beyond it the server refuses QoS 0 too; see OnPublish
+	caps.TopicAliasMaximum = maxAliases                    // a device that knew more could make us remember gigabytes
+	caps.MaximumClientWritesPending = 64                   // only what the server says of itself, below $SYS
+	caps.Compatibilities.NoInheritedPropertiesOnAck = true // else an acknowledgement repeats the user properties of its publish; see README
 	b := &Broker{opt: opt, server: mqtt.New(&mqtt.Options{
 		Capabilities:            caps,
 		Logger:                  slog.New(quiet{opt.Logger.Handler()}),
@@ -188,6 +191,7 @@ func (b *Broker) restore() error {
 		}
 		b.hook.judgeAgain(s, b.hook.policy.Load())
 	}
+	b.hook.warnMuted()
 	b.hook.executeWills(st, &left, cmp.Or(b.opt.willGrace, DefaultWillGrace))
 	return nil
 }
@@ -278,7 +282,7 @@ type Stats struct {
 	LoginsSlowed int64 // not tried, after failures of the same address
 	LoginsBusy   int64 // not tried, as too many waited
 	Invalid      int64 // publishes and wills that Validate refused
-	Revoked      int64 // connections, sessions and subscriptions that a reload ended
+	Revoked      int64 // connections and sessions that a reload ended
 	Withheld     int64 // messages that waited for a subscriber who may not read them any more
 }
 

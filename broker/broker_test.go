@@ -261,7 +261,9 @@ func start(t testing.TB, opt Options) *Broker {
 	if opt.Listeners == nil {
 		opt.Listeners = []Listener{{Type: TypeTCP, Address: "127.0.0.1:0"}}
 	}
-	opt.Logger = slog.New(slog.DiscardHandler)
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
 	b := New(opt)
 	if err := b.Listen(); err != nil {
 		t.Fatal(err)

@@ -51,10 +51,10 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 		_ = h.server.DisconnectClient(cl, packets.ErrNotAuthorized) // it returns the reason that it was given
 		return
 	}
-	h.revoke(cl, g.session.rights.Load())
 	for _, sub := range cl.State.Subscriptions.GetAll() { // the server may have kept those of a session that we did not
 		h.sessions.subscribe(g.session, sub)
 	}
+	h.sessions.mute(g.session)
 	h.inherited(cl, g.session)
 	g.session.attach(g)
 }
@@ -98,9 +98,9 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		h.slow(cl, g)
-		if ofServer(pk.TopicName) { // the server would not answer it
-			h.denied(cl.ID, pk.TopicName, "the topics below $SYS are the server's own")
-			_ = h.rejectPublish(cl, pk, packets.ErrNotAuthorized) // it has told the device
+		if reason := unpublishable(pk.TopicName); reason != nil { // the server would not answer it
+			h.denied(cl.ID, pk.TopicName, reason.Error())
+			_ = h.rejectPublish(cl, pk, reason) // it has told the device
 			return nothing(pk), nil
 		}
 	case packets.Puback, packets.Pubrec, packets.Pubcomp:
@@ -128,6 +128,19 @@ func nothing(pk packets.Packet) packets.Packet {
 // ofServer reports whether the server keeps a topic for itself.
 func ofServer(topic string) bool {
 	return len(topic) >= len(mqtt.SysPrefix) && strings.EqualFold(topic[:len(mqtt.SysPrefix)], mqtt.SysPrefix)
+}
+
+// unpublishable says why no device may publish on a topic, whatever the rules
+// say: it is a packets.Code, or nil.
+func unpublishable(topic string) error {
+	first, _, _ := strings.Cut(topic, "/")
+	switch {
+	case ofServer(topic):
+		return packets.ErrNotAuthorized
+	case strings.EqualFold(first, mqtt.SharePrefix): // nobody could subscribe to it
+		return packets.ErrTopicNameInvalid
+	}
+	return nil
 }
 
 // OnPacketEncode mends what the server says. A QoS 2 publish that is sent
@@ -200,6 +213,9 @@ func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 		return
 	}
 	h.noteSubscriptions(cl, g, pk.Filters)
+	if g.session.muted.Load() != nil {
+		h.sessions.mute(g.session)
+	}
 	if pk.PacketID != 0 { // else the session ends
 		h.storeUnsubscribed(cl, g, pk.Filters)
 	}

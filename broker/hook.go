@@ -34,7 +34,8 @@ type hook struct {
 	reloading sync.RWMutex // held while a session is opened or attached, against Reload
 	logins    logins
 
-	warned, loginWarned, invalidWarned, panicWarned rarely
+	panicWarned                                       rarely
+	warned, loginWarned, invalidWarned, refusedWarned rarelyEach // by client, or by name and address
 }
 
 // counters are what the hook and the gates count.
@@ -54,7 +55,7 @@ type counters struct {
 	loginsFailed atomic.Int64
 	loginsSlowed atomic.Int64 // logins that were not tried, after failures
 	loginsBusy   atomic.Int64 // logins that were not tried, as too many waited
-	revoked      atomic.Int64 // connections, sessions and subscriptions that a reload ended
+	revoked      atomic.Int64 // connections and sessions that a reload ended
 	withheld     atomic.Int64 // messages that a subscriber was owed and may not read any more
 
 	trimmed         atomic.Int64 // the oldest messages of sessions, beyond a bound
@@ -143,6 +144,11 @@ func (h *hook) forget(id string, g *gate) {
 	}
 }
 
+// retains reports whether a message is to be retained.
+func (h *hook) retains(pk packets.Packet) bool {
+	return pk.FixedHeader.Retain && (h.opt.NeverRetained == nil || !h.opt.NeverRetained(pk.TopicName))
+}
+
 func messageOf(client string, pk packets.Packet) Message {
 	m := Message{
 		ClientID: client, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain,
@@ -191,6 +197,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if err := h.judge(cl, g, pk); err != nil {
 		return pk, err
 	}
+	pk.FixedHeader.Retain = h.retains(pk)
 	local := h.spread(pk, cl.ID)
 	pk.Ignore = true // the server has nothing left to do but to acknowledge
 	store := join(h.sink(messageOf(cl.ID, pk)), local)
@@ -236,7 +243,10 @@ func (h *hook) settler(cl *mqtt.Client, g *gate, a *ack, pk packets.Packet) func
 // the connection for 3.1.1, whose acknowledgements cannot say no. The device
 // may send it again, and must be heard then: a QoS 2 packet id is freed.
 func (h *hook) refuse(cl *mqtt.Client, g *gate, a *ack, pk packets.Packet, err error) {
-	h.stats.refused.Add(1)
+	n := h.stats.refused.Add(1)
+	if h.refusedWarned.due(cl.ID, time.Now()) {
+		h.opt.Logger.Warn("a device's publish was not stored, and so not acknowledged", "client", shown(cl.ID), "topic", shown(pk.TopicName), "error", err, "refused_total", n)
+	}
 	if pk.FixedHeader.Qos == 2 && cl.State.Inflight.Delete(pk.PacketID) {
 		cl.State.Inflight.IncreaseReceiveQuota()
 	}

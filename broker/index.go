@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -106,6 +107,20 @@ func (x *index) unsubscribe(s *session, filter string) {
 	if _, ok := x.filters[s][filter]; ok {
 		x.remove(s, filter)
 	}
+}
+
+// count is how many subscriptions a session has.
+func (x *index) count(s *session) int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return len(x.filters[s])
+}
+
+// names are the filters of the subscriptions of a session, in order.
+func (x *index) names(s *session) []string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.Sorted(maps.Keys(x.filters[s]))
 }
 
 // forget removes all subscriptions of a session.

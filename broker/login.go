@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -62,7 +63,7 @@ func (h *hook) login(c *connection, pk packets.Packet) (identity, error) {
 	}
 	if cert := c.certificate(); cert != nil {
 		if access.CheckName(cert.Subject.CommonName) != nil {
-			return identity{}, h.loginFailed(c, packets.ErrNotAuthorized)
+			return identity{}, h.loginFailed(c, cert.Subject.CommonName, packets.ErrNotAuthorized)
 		}
 		return identity{user: cert.Subject.CommonName, kind: byCertificate}, nil
 	}
@@ -71,7 +72,7 @@ func (h *hook) login(c *connection, pk packets.Packet) (identity, error) {
 	case unasked && (p.users == nil || !params.UsernameFlag):
 		return identity{kind: anonymous}, nil
 	case p.users == nil || !params.UsernameFlag:
-		return identity{}, h.loginFailed(c, packets.ErrNotAuthorized)
+		return identity{}, h.loginFailed(c, string(params.Username), packets.ErrNotAuthorized)
 	}
 	return h.checkPassword(c, p.users, string(params.Username), params.Password)
 }
@@ -93,7 +94,7 @@ func (h *hook) checkPassword(c *connection, users *access.Users, name string, pa
 			failure = h.slowed()
 		} else if !h.logins.passwords.verify(hash, exists, password) {
 			h.logins.attempts.failed(address, name, time.Now())
-			failure = h.loginFailed(c, packets.ErrBadUsernameOrPassword)
+			failure = h.loginFailed(c, name, packets.ErrBadUsernameOrPassword)
 		}
 	})
 	if err != nil {
@@ -112,12 +113,13 @@ func (h *hook) slowed() error {
 	return packets.ErrConnectionRateExceeded
 }
 
-// loginFailed counts a failure, and says it in the log once in a while: MQTT
-// 3.1.1 has few words, and the device's log may be far away.
-func (h *hook) loginFailed(c *connection, code packets.Code) error {
+// loginFailed counts a failure, and says it in the log, of each name at each
+// address once in a while: MQTT 3.1.1 has few words, and the device's log may
+// be far away.
+func (h *hook) loginFailed(c *connection, name string, code packets.Code) error {
 	n := h.stats.loginsFailed.Add(1)
-	if h.loginWarned.due(time.Now()) {
-		h.opt.Logger.Warn("a login failed", "address", c.RemoteAddr().String(), "listener", c.socket.from.config.Address,
+	if h.loginWarned.due(c.address().String()+" "+name, time.Now()) {
+		h.opt.Logger.Warn("a login failed", "user", shown(name), "address", c.RemoteAddr().String(), "listener", c.socket.from.config.Address,
 			"reason", code.Reason, "failed_total", n)
 	}
 	return code
@@ -160,7 +162,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	cl.Net.Conn = g                                                     // before others can find it
 	h.clients.Store(net.Conn(p), cl)
 	if err = h.seat(cl, p, who); err == nil {
-		err = h.owned(cl, who) // another may have connected meanwhile
+		err = h.claim(cl, who, pk.Connect.Clean) // another may have connected since admit
 	}
 	if err == nil {
 		err = h.room(cl)
@@ -174,19 +176,39 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	return err
 }
 
-// owned refuses another user's session. The error is a packets.Code.
-func (h *hook) owned(cl *mqtt.Client, who identity) error {
-	if s := h.sessions.get(cl.ID); s != nil && !s.belongs(who) {
-		h.denied(cl.ID, "", "the client id is in use by another user")
-		return packets.ErrClientIdentifierNotValid
+// owned refuses another user's session, unless claim may end it. The error is
+// a packets.Code.
+func (h *hook) owned(cl *mqtt.Client, who identity, clean bool) error {
+	s := h.sessions.get(cl.ID)
+	if s == nil || s.belongs(who) || (h.mayEnd(s, who, clean) && s.isAway()) {
+		return nil
 	}
-	return nil
+	h.denied(cl.ID, "", fmt.Sprintf("its session belongs to another user, %q", s.owner().user))
+	return packets.ErrClientIdentifierNotValid
+}
+
+// mayEnd reports whether a device may end another user's session, which is
+// never handed over: a user who asks for a clean one may, and everybody where
+// the owner is no user any more, so that no client id is lost.
+func (h *hook) mayEnd(s *session, who identity, clean bool) bool {
+	owner := s.owner()
+	gone := owner.kind == byPassword && !known(h.policy.Load().users, owner.user)
+	return gone || (clean && who.kind != anonymous)
+}
+
+// claim ends another user's session if that may be, once the device has its
+// place. The error is a packets.Code.
+func (h *hook) claim(cl *mqtt.Client, who identity, clean bool) error {
+	if s := h.sessions.get(cl.ID); s != nil && !s.belongs(who) && h.mayEnd(s, who, clean) && h.sessions.discard(s, (*session).isAway) {
+		h.opt.Logger.Info("a session was ended for another user of its client id", "client", cl.ID, "of", s.owner().user, "for", who.user)
+	}
+	return h.owned(cl, who, clean)
 }
 
 // admit judges what a device wants with its CONNECT: another's session, or a
 // will where it may not publish.
 func (h *hook) admit(cl *mqtt.Client, who identity, pk packets.Packet) error {
-	if err := h.owned(cl, who); err != nil {
+	if err := h.owned(cl, who, pk.Connect.Clean); err != nil {
 		return err
 	}
 	if !pk.Connect.WillFlag {
@@ -196,7 +218,7 @@ func (h *hook) admit(cl *mqtt.Client, who identity, pk packets.Packet) error {
 	if !h.mayPublish(rights, cl.ID, pk.Connect.WillTopic) {
 		return packets.ErrNotAuthorized
 	}
-	return h.valid(pk.Connect.WillTopic, pk.Connect.WillPayload)
+	return h.valid(cl.ID, pk.Connect.WillTopic, pk.Connect.WillPayload)
 }
 
 // codes3 are the return codes of MQTT 3.1.1 (section 3.2.2.3) for reasons of
@@ -252,12 +274,18 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if rights.Subscribe(topic) {
 		return true
 	}
-	h.denied(cl.ID, topic, "it may not read there")
+	if !ofServer(topic) || g.session.muted.Load() == nil { // else the server has something for a subscription that is muted
+		h.denied(cl.ID, topic, "it may not read there")
+	}
 	return false
 }
 
 // mayPublish reports whether a device may publish on a topic.
 func (h *hook) mayPublish(rights *access.Rights, client, topic string) bool {
+	if reason := unpublishable(topic); reason != nil { // of a will
+		h.denied(client, topic, reason.Error())
+		return false
+	}
 	for _, p := range h.opt.Reserved {
 		if strings.HasPrefix(topic, p) {
 			if rights.WriteBelow(p, topic) {
@@ -278,13 +306,13 @@ func (h *hook) mayPublish(rights *access.Rights, client, topic string) bool {
 // device, so the log says it, once in a while.
 func (h *hook) denied(client, topic, reason string) {
 	n := h.stats.denied.Add(1)
-	if h.warned.due(time.Now()) {
-		h.opt.Logger.Warn("a device was refused", "client", client, "topic", topic, "reason", reason, "denied_total", n)
+	if h.warned.due(client, time.Now()) {
+		h.opt.Logger.Warn("a device was refused", "client", shown(client), "topic", shown(topic), "reason", reason, "denied_total", n)
 	}
 }
 
 // valid judges what a device says where the appliance speaks.
-func (h *hook) valid(topic string, payload []byte) error {
+func (h *hook) valid(client, topic string, payload []byte) error {
 	if h.opt.Validate == nil {
 		return nil
 	}
@@ -293,8 +321,8 @@ func (h *hook) valid(topic string, payload []byte) error {
 		return nil
 	}
 	h.stats.invalid.Add(1)
-	if h.invalidWarned.due(time.Now()) {
-		h.opt.Logger.Warn("a device's message was refused", "topic", topic, "error", err)
+	if h.invalidWarned.due(client, time.Now()) {
+		h.opt.Logger.Warn("a device's message was refused", "client", shown(client), "topic", shown(topic), "error", err)
 	}
 	code := packets.ErrPayloadFormatInvalid
 	code.Reason = err.Error()
@@ -307,7 +335,7 @@ func (h *hook) judge(cl *mqtt.Client, g *gate, pk packets.Packet) error {
 	if pk.Properties.TopicAliasFlag && !h.mayPublish(g.session.rights.Load(), cl.ID, pk.TopicName) {
 		return h.rejectPublish(cl, pk, packets.ErrNotAuthorized)
 	}
-	if err := h.valid(pk.TopicName, pk.Payload); err != nil {
+	if err := h.valid(cl.ID, pk.TopicName, pk.Payload); err != nil {
 		return h.rejectPublish(cl, pk, err)
 	}
 	return nil

@@ -453,15 +453,21 @@ func TestAReloadTakesRightsFromLiveSessions(t *testing.T) {
 	send("a", "2")
 	send("b", "3")
 	eye.expectPayloads("3")
-	cl, _ := b.server.Clients.Get("eye")
-	if subs := cl.State.Subscriptions.GetAll(); len(subs) != 1 || subs["+"].Filter != "+" {
-		t.Errorf("got subscriptions %v, expected only +", subs)
+	if s := b.Stats(); s.Subscriptions != 2 || s.Sessions.Muted != 1 || s.Sessions.MutedOf != "eye" || b.Clients()[1].Muted != 1 {
+		t.Errorf("got %d subscriptions and %+v, expected that one of two is muted", s.Subscriptions, s.Sessions)
 	}
-	if s := b.Stats(); s.Revoked != 1 || s.Subscriptions != 1 {
-		t.Errorf("got %d revoked, %d subscriptions", s.Revoked, s.Subscriptions)
+	if ack := eye.reasons("a"); ack[0] != 0x87 {
+		t.Errorf("got %#x, expected that a is refused", ack)
 	}
-	if n := filtersOf(b); n != 1 {
-		t.Errorf("got %d filters, expected 1: the right may come back, the subscription does not", n)
+	if err := b.Reload(users, aclOf(t, "user eye\ntopic read a\nuser dev\ntopic write #\n")); err != nil {
+		t.Fatal(err)
+	}
+	send("a", "4")
+	send("b", "5")
+	eye.expectPayloads("4")
+	eye.expectSilence()
+	if s := b.Stats().Sessions; s.Muted != 0 || s.MutedOf != "" {
+		t.Errorf("got %+v, expected that nothing is muted any more", s)
 	}
 }
 

@@ -1,11 +1,19 @@
 package broker
 
 // belongs reports whether a session is that of who connects: its messages are
-// for nobody else, and nobody else may end it.
+// for nobody else. One of a program without a name, which has left, is for who
+// comes next with its client id.
 func (s *session) belongs(who identity) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.who.kind == nobody || s.who.user == who.user
+	return s.who.kind == nobody || s.who.user == who.user || (s.who.kind == anonymous && !s.present())
+}
+
+// isAway reports whether the device is not connected.
+func (s *session) isAway() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.present()
 }
 
 // adopt says whose the session is, and what it wants said when its connection

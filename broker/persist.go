@@ -62,13 +62,6 @@ func (h *hook) storeUnsubscribed(cl *mqtt.Client, g *gate, subs packets.Subscrip
 	}
 }
 
-// unstore takes a subscription that was revoked out of the store.
-func (s *session) unstore(filter string) {
-	if l := s.stored; l != nil {
-		l.store.submit(&bundle{ops: []*op{{key: subscriptionKey(l.number, filter)}}, sure: true})
-	}
-}
-
 // inherited stores the subscriptions that the server let a new session have
 // from a connection that was taken over.
 func (h *hook) inherited(cl *mqtt.Client, s *session) {

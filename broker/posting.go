@@ -234,6 +234,9 @@ func (a *sessions) publish(m *outgoing, origin string) Store {
 	list := targets.Get().(*[]target) // after that: who subscribes now is sent the message or what is retained
 	*list = a.index.match(m.topic, origin, (*list)[:0])
 	for _, t := range *list {
+		if !t.session.rights.Load().Read(m.topic) {
+			continue
+		}
 		d := &delivery{message: m, qos: min(m.qos, t.qos), retain: m.retain && t.asPublished, subscriptions: t.subscriptions, share: t.share}
 		if t.session.stored == nil || d.qos == 0 {
 			t.session.deliver(d, now)

@@ -24,6 +24,7 @@ type Client struct {
 	Version       byte      // of MQTT: 3, 4 (3.1.1) or 5
 	KeepAlive     time.Duration
 	Subscriptions int
+	Muted         int // of them, those that bring nothing under the rules of now
 	Owed          int // messages that wait for the device or for its acknowledgement
 	Traffic       Traffic
 }
@@ -90,13 +91,11 @@ func (p *presence) leave(cl *mqtt.Client) {
 	}
 }
 
-func (p *presence) get(id string) *mqtt.Client {
+// find returns the connection of a client, or nil.
+func (p *presence) find(id string) *present {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if in, ok := p.byID[id]; ok {
-		return in.client
-	}
-	return nil
+	return p.byID[id]
 }
 
 // all lists who is connected, by name.
@@ -155,6 +154,7 @@ func (b *Broker) Clients() []Client {
 	for i := range out {
 		if s := b.hook.sessions.get(out[i].ID); s != nil {
 			out[i].Owed, _ = s.owed()
+			out[i].Muted = s.mutedCount()
 		}
 	}
 	return out
@@ -163,10 +163,88 @@ func (b *Broker) Clients() []Client {
 // Disconnect ends a device's connection. Its session stays, its will is
 // published, and it may come back. The error is ErrNoClient.
 func (b *Broker) Disconnect(id string) error {
-	cl := b.hook.presence.get(id)
-	if cl == nil {
+	in := b.hook.presence.find(id)
+	if in == nil {
 		return fmt.Errorf("%w: %q", ErrNoClient, id)
 	}
-	_ = b.server.DisconnectClient(cl, packets.ErrAdministrativeAction) // it returns the reason that it was given
+	_ = b.server.DisconnectClient(in.client, packets.ErrAdministrativeAction) // it returns the reason that it was given
 	return nil
+}
+
+// Away is the session of a device that is not connected.
+type Away struct {
+	ID            string
+	User          string    // whose it is; empty: of whoever comes next
+	Since         time.Time // the end of the connection, or the start of this process
+	Until         time.Time // it ends then; zero means never
+	Subscriptions int
+	Muted         int // of them, those that bring nothing under the rules of now
+	Owed          int // messages
+	OwedBytes     int64
+}
+
+// ErrNoSession says that there is no session of a client.
+var ErrNoSession = errors.New("no session of such a client")
+
+// Away lists the sessions of devices that are not connected, by name.
+func (b *Broker) Away() []Away {
+	var out []Away
+	for _, s := range b.hook.sessions.all() {
+		if a, ok := s.asAway(); ok {
+			a.Muted = s.mutedCount()
+			a.Subscriptions = b.hook.sessions.index.count(s)
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, func(x, y Away) int { return cmp.Compare(x.ID, y.ID) })
+	return out
+}
+
+func (s *session) mutedCount() int {
+	if m := s.muted.Load(); m != nil {
+		return m.count
+	}
+	return 0
+}
+
+// asAway describes a session that waits for its device.
+func (s *session) asAway() (a Away, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.present() || !s.keep {
+		return a, false
+	}
+	a = Away{ID: s.id, User: s.who.user, Since: s.away, OwedBytes: s.bytes, Owed: len(s.waiting)}
+	if s.stored != nil {
+		a.Owed = s.stored.count
+	}
+	if s.expiry != never {
+		a.Until = s.away.Add(time.Duration(s.expiry) * time.Second)
+	}
+	return a, true
+}
+
+// forgetWait is how long a connection may take to end.
+const forgetWait = 5 * time.Second
+
+// Forget ends a session with all that it is owed. A device that is connected
+// is disconnected before. The error is ErrNoSession, or says that the device
+// came back meanwhile.
+func (b *Broker) Forget(id string) error {
+	h := b.hook
+	s := h.sessions.get(id)
+	if s == nil {
+		return fmt.Errorf("%w: %q", ErrNoSession, id)
+	}
+	if in := h.presence.find(id); in != nil {
+		_ = b.server.DisconnectClient(in.client, packets.ErrAdministrativeAction) // it returns the reason that it was given
+		select {
+		case <-in.peer.over:
+		case <-time.After(forgetWait):
+		}
+	}
+	if h.sessions.discard(s, (*session).isAway) || h.sessions.get(id) != s {
+		return nil
+	}
+	return fmt.Errorf("the client came back at once: %q; ban it first", id)
 }

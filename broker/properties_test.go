@@ -130,3 +130,17 @@ func TestAWillKeepsItsPropertiesAndExpiry(t *testing.T) {
 	}
 	checkProperties(t, m)
 }
+
+func TestAcknowledgementsDoNotRepeatTheirPublish(t *testing.T) {
+	b := startInMemory(t, Options{})
+	d := connect(t, b, "dev", 5, true)
+	for qos, kind := range map[byte]byte{1: packets.Puback, 2: packets.Pubrec} {
+		d.send(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos}, TopicName: "a", PacketID: uint16(qos),
+			Properties: packets.Properties{User: []packets.UserProperty{{Key: "k", Val: "v"}}},
+		})
+		if ack := d.expect(kind); len(ack.Properties.User) > 0 {
+			t.Errorf("QoS %d: got %+v", qos, ack.Properties.User)
+		}
+	}
+}

@@ -1,10 +1,6 @@
 package broker
 
 import (
-	"sync/atomic"
-	"time"
-
-	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"outstation/broker/access"
@@ -12,9 +8,9 @@ import (
 
 // Reload puts other users and other rules in the place of those that hold, and
 // returns when they hold for everybody: a device that lost a right gets
-// nothing more by it and loses its subscription, and one whose user is gone or
-// has another password is disconnected; a session that waits for such a user
-// is ended. Users cannot be taken away altogether, as nobody would be asked
+// nothing more by it, and one whose user is gone or has another password is
+// disconnected; a session that waits for such a user is ended. Subscriptions
+// stay, also those that bring nothing now: the right may come back. Users cannot be taken away altogether, as nobody would be asked
 // then; that needs a new broker.
 func (b *Broker) Reload(users *access.Users, acl *access.ACL) error {
 	h := b.hook
@@ -29,6 +25,7 @@ func (b *Broker) Reload(users *access.Users, acl *access.ACL) error {
 	for _, s := range h.sessions.all() {
 		h.judgeAgain(s, p)
 	}
+	h.warnMuted()
 	return nil
 }
 
@@ -38,8 +35,7 @@ func (h *hook) judgeAgain(s *session, p *policy) {
 	if owner.kind == nobody {
 		return // it is judged when its device says who it is
 	}
-	rights := p.acl.Of(owner.user, s.id)
-	s.rights.Store(rights)
+	s.rights.Store(p.acl.Of(owner.user, s.id))
 	cl, ok := h.server.Clients.Get(s.id)
 	if !ok {
 		return
@@ -57,17 +53,7 @@ func (h *hook) judgeAgain(s *session, p *policy) {
 		h.sessions.drop(s)
 		return
 	}
-	h.revoke(cl, rights)
-}
-
-// revoke takes the subscriptions away that can bring nothing.
-func (h *hook) revoke(cl *mqtt.Client, rights *access.Rights) {
-	for filter := range cl.State.Subscriptions.GetAll() {
-		if !rights.Subscribe(filter) {
-			h.stats.revoked.Add(1)
-			h.unsubscribe(cl, filter)
-		}
-	}
+	h.sessions.mute(s)
 }
 
 func known(users *access.Users, name string) bool {
@@ -78,25 +64,45 @@ func known(users *access.Users, name string) bool {
 	return ok
 }
 
-// unsubscribe takes a subscription away.
-func (h *hook) unsubscribe(cl *mqtt.Client, filter string) {
-	if h.server.Topics.Unsubscribe(filter, cl.ID) {
-		atomic.AddInt64(&h.server.Info.Subscriptions, -1)
+// mute counts the subscriptions of a session that can bring nothing under its
+// rights of now.
+func (a *sessions) mute(s *session) {
+	rights := s.rights.Load()
+	if rights == nil {
+		s.muted.Store(nil)
+		return
 	}
-	cl.State.Subscriptions.Delete(filter)
-	if s := h.sessions.get(cl.ID); s != nil {
-		h.sessions.index.unsubscribe(s, filter)
-		s.unstore(filter)
+	m := muted{}
+	for _, filter := range a.index.names(s) {
+		if !rights.Subscribe(filter) {
+			m.count++
+			m.filter = filter
+		}
+	}
+	if m.count == 0 {
+		s.muted.Store(nil)
+	} else {
+		s.muted.Store(&m)
 	}
 }
 
-// rarely lets one through in a while.
-type rarely struct{ last atomic.Int64 }
+// warnMuted says in the log that rules leave subscriptions without anything.
+func (h *hook) warnMuted() {
+	if n, of := h.sessions.mutedNow(); n > 0 {
+		h.opt.Logger.Warn("subscriptions bring nothing under the rules that hold now; they stay, as the rules may change",
+			"subscriptions", n, "client", of.id, "filter", of.muted.Load().filter)
+	}
+}
 
-// warnEvery is the least time between warnings of what devices do wrong.
-const warnEvery = time.Minute
-
-func (r *rarely) due(now time.Time) bool {
-	last := r.last.Load()
-	return now.Unix()-last >= int64(warnEvery/time.Second) && r.last.CompareAndSwap(last, now.Unix())
+// mutedNow is how many subscriptions bring nothing, and one of their sessions.
+func (a *sessions) mutedNow() (n int, of *session) {
+	for _, s := range a.all() {
+		if m := s.muted.Load(); m != nil {
+			n += m.count
+			if of == nil || s.id < of.id {
+				of = s
+			}
+		}
+	}
+	return n, of
 }

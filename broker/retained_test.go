@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,7 +71,7 @@ func TestRetainedMessagesAreBounded(t *testing.T) {
 // would have got when it was published.
 func TestRetainedMessagesOfAFilter(t *testing.T) {
 	b := startBroker(t, Options{})
-	topics := []string{"a", "a/b", "a/b/c", "ab", "/", "/a", "b/b", "$own", "$own/b", "$share/g/a/b"}
+	topics := []string{"a", "a/b", "a/b/c", "ab", "/", "/a", "b/b", "$own", "$own/b"}
 	pub := connect(t, b, "pub", 5, true)
 	for _, topic := range topics {
 		pub.send(packets.Packet{
@@ -156,5 +158,49 @@ func TestWhatAKillLeavesIsSwept(t *testing.T) {
 	b = afterKill(t, b, Options{})
 	eventually(t, "one session with its subscription, and nothing else", func() bool {
 		return keys(t, b, prefixSession) == 1 && keys(t, b, prefixSubscription) == 1 && allKeys(t, b) == 2
+	})
+}
+
+// TestWhatIsNeverRetained is delivered and replicated without the flag, a will too.
+func TestWhatIsNeverRetained(t *testing.T) {
+	k := &disk{}
+	var mu sync.Mutex
+	flags := map[string]bool{}
+	b := startBroker(t, Options{
+		NeverRetained: func(topic string) bool { return topic == "r/event" },
+		Sink: func(m Message) Store {
+			mu.Lock()
+			defer mu.Unlock()
+			flags[m.Topic+string(m.Payload)] = m.Retain
+			return k.sink(m)
+		},
+	})
+	sub := connect(t, b, "sub", 5, true)
+	sub.subscribeTo(packets.Subscription{Filter: "r/+", Qos: 1, RetainAsPublished: true})
+	d, _ := connectWith(t, b, 5, packets.ConnectParams{
+		ClientIdentifier: "d", Clean: true, WillFlag: true, WillRetain: true, WillTopic: "r/event", WillPayload: []byte("3"),
+	}, packets.Properties{})
+	for i, topic := range []string{"r/event", "r/state"} {
+		d.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Retain: true}, TopicName: topic, Payload: []byte{'1' + byte(i)}})
+	}
+	for i, want := range []struct {
+		payload string
+		retain  bool
+	}{{"1", false}, {"2", true}, {"3", false}} {
+		if pk := sub.expect(packets.Publish); string(pk.Payload) != want.payload || pk.FixedHeader.Retain != want.retain {
+			t.Errorf("got %q, retain %v, expected %q, %v", pk.Payload, pk.FixedHeader.Retain, want.payload, want.retain)
+		}
+		if i == 1 {
+			d.conn.Close()
+		}
+	}
+	late := connect(t, b, "late", 5, true)
+	late.subscribe("r/+")
+	late.expectPayloads("2")
+	late.expectSilence()
+	eventually(t, "the will at the sink", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Equal(flags, map[string]bool{"r/event1": false, "r/state2": true, "r/event3": false})
 	})
 }

@@ -29,6 +29,7 @@ type session struct {
 	stats *counters
 
 	rights atomic.Pointer[access.Rights]
+	muted  atomic.Pointer[muted] // nil: every subscription can bring something
 
 	mu      sync.Mutex
 	who     identity // whose it is
@@ -55,6 +56,12 @@ type session struct {
 	opening *gate     // of a connection that attach is still to follow
 	dropped int64     // messages
 	stored  *ledger   // nil: it lives in memory alone
+}
+
+// muted are subscriptions that can bring nothing under the rules of now.
+type muted struct {
+	count  int
+	filter string // of one of them
 }
 
 // sessionLimit bounds what one session is owed.

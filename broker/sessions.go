@@ -287,14 +287,19 @@ func (a *sessions) keep(ctx context.Context) {
 
 // expire ends a session whose device has not come back.
 func (a *sessions) expire(s *session) {
-	defer s.hurry()
-	a.mu.Lock()
-	defer a.mu.Unlock() // a device that connects now waits in open
-	if a.byID[s.id] != s || !s.expired() {
-		return
-	}
-	if s.keeps() {
+	kept := s.keeps()
+	if a.discard(s, (*session).expired) && kept {
 		a.stats.sessionsExpired.Add(1)
+	}
+}
+
+// discard ends the session of a device that is not connected, in the server
+// too, and reports whether it did.
+func (a *sessions) discard(s *session, when func(*session) bool) bool {
+	a.mu.Lock() // a device that connects now waits in open
+	if a.byID[s.id] != s || !when(s) {
+		a.mu.Unlock()
+		return false
 	}
 	a.end(s)
 	delete(a.byID, s.id)
@@ -302,6 +307,9 @@ func (a *sessions) expire(s *session) {
 		a.server.UnsubscribeClient(cl)
 		a.server.Clients.Delete(s.id)
 	}
+	a.mu.Unlock()
+	s.hurry()
+	return true
 }
 
 // expireRetained removes the retained messages that have expired.

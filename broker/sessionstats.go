@@ -39,6 +39,8 @@ type SessionsStats struct {
 	MaxTotalBytes   int64
 	Dropped         int64            // the oldest messages, beyond a bound, since the start
 	Losing          []SessionDropped // of which sessions, those with most of them first
+	Muted           int              // subscriptions that can bring nothing under the rules of now
+	MutedOf         string           // a client with one of them
 	Expired         int64            // sessions whose devices stayed away for too long
 	RetainedRefused int64            // messages beyond the bound of what is retained
 	Damaged         int64            // records that cannot be read
@@ -66,6 +68,9 @@ type snapshotOf struct {
 func (a *sessions) snapshot() (out snapshotOf) {
 	count, _ := a.retain.count()
 	out.retained = int64(count)
+	if n, of := a.mutedNow(); n > 0 {
+		out.Muted, out.MutedOf = n, of.id
+	}
 	out.RetainedRefused, out.Expired = a.retain.refused.Load(), a.stats.sessionsExpired.Load()
 	for _, s := range a.all() {
 		s.mu.Lock()

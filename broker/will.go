@@ -77,9 +77,11 @@ func (h *hook) publishWill(w *will, s *session) {
 		s.forgetWill(w) // the right was lost since CONNECT
 		return
 	}
+	packet := w.packet
+	packet.FixedHeader.Retain = h.retains(packet)
 	atomic.AddInt64(&h.server.Info.MessagesReceived, 1)
-	local := h.spread(w.packet, w.client)
-	store := join(h.sink(messageOf(w.client, w.packet)), local)
+	local := h.spread(packet, w.client)
+	store := join(h.sink(messageOf(w.client, packet)), local)
 	if store == nil {
 		s.forgetWill(w)
 		return

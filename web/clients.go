@@ -20,7 +20,8 @@ type Client struct {
 	Protocol      string    `json:"protocol"` // version of MQTT
 	KeepAliveS    float64   `json:"keep_alive_s"`
 	Subscriptions int       `json:"subscriptions"`
-	Owed          int       `json:"owed"` // messages that wait for it, or for its acknowledgement
+	Muted         int       `json:"muted"` // subscriptions that bring nothing under the rules of now
+	Owed          int       `json:"owed"`  // messages that wait for it, or for its acknowledgement
 
 	MessagesIn  uint64 `json:"messages_in"` // from the device, on this connection
 	MessagesOut uint64 `json:"messages_out"`
@@ -31,6 +32,31 @@ type Client struct {
 	MessagesOutPerS float64 `json:"messages_out_per_s"`
 	BytesInPerS     float64 `json:"bytes_in_per_s"`
 	BytesOutPerS    float64 `json:"bytes_out_per_s"`
+}
+
+// Away is a session of a device that is not connected.
+type Away struct {
+	ID            string    `json:"id"`
+	User          string    `json:"user"`           // whose it is; empty: of whoever comes next
+	Since         time.Time `json:"since"`          // the device is away
+	Until         time.Time `json:"until,omitzero"` // the session ends; none is never
+	Subscriptions int       `json:"subscriptions"`
+	Muted         int       `json:"muted"` // of them, those that bring nothing under the rules of now
+	Owed          int       `json:"owed"`  // messages
+	OwedBytes     int64     `json:"owed_bytes"`
+}
+
+// Ban is a client id that is kept out.
+type Ban struct {
+	ID    string    `json:"id"`
+	Until time.Time `json:"until"`
+}
+
+// ClientList is all that the broker knows of its devices, each list by name.
+type ClientList struct {
+	Clients []Client `json:"clients"` // connected
+	Away    []Away   `json:"away"`
+	Bans    []Ban    `json:"bans"`
 }
 
 // Limited counts what devices did beyond a limit.

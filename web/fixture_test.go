@@ -109,8 +109,14 @@ type answer struct {
 // ask sends a request to the handler; header holds names and values in turn.
 func ask(t *testing.T, s *Server, method, target, body string, header ...string) answer {
 	t.Helper()
+	return askFrom(t, s, "192.0.2.1:1234", method, target, body, header...)
+}
+
+// askFrom is ask from an address.
+func askFrom(t *testing.T, s *Server, from, method, target, body string, header ...string) answer {
+	t.Helper()
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
-	r.Host = "localhost:8080"
+	r.Host, r.RemoteAddr = "localhost:8080", from
 	for i := 0; i+1 < len(header); i += 2 {
 		if header[i] == "Host" {
 			r.Host = header[i+1]

@@ -51,14 +51,17 @@ func (s *Server) guardHost(next http.Handler) http.Handler {
 // guardPosts lets what changes something in from this machine only.
 func (s *Server) guardPosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		local := err == nil && from.Addr().Unmap().IsLoopback()
-		if !local && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if !fromThisMachine(r) && r.Method != http.MethodGet && r.Method != http.MethodHead {
 			s.writeJSON(w, http.StatusForbidden, failure{"there is no login: changes are taken from this machine only"})
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func fromThisMachine(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback()
 }
 
 // hostName returns the host of a Host header in lower case, without port, brackets and the root's dot.

@@ -24,6 +24,10 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /api/v1/demo/outage", s.serveOutage)
 	if s.options.API != nil {
 		mux.Handle("/api/v1/", s.guardPosts(s.options.API))
+		mux.Handle("POST /api/v1/clients/{id}/{what}", s.guardPosts(s.backToDevices(s.options.API)))
+	}
+	if s.options.Clients != nil {
+		mux.HandleFunc("GET /devices", s.serveDevices)
 	}
 	if s.options.Ingest != nil {
 		mux.Handle("POST /api/v1/events", s.options.Ingest)

@@ -16,6 +16,7 @@ type pageData struct {
 	Ledger  []ledgerRow
 	CanCut  bool // a button can cut the stand-in centre
 	More    int  // devices that are connected and not shown
+	Devices bool // there is a page of all of them
 	Sources []EventSource
 	Silent  int      // sources that are not shown
 	Posts   []string // how machines that posted events were answered
@@ -38,6 +39,7 @@ func (s *Server) servePage(w http.ResponseWriter) {
 		Stages:   stagesOf(snap),
 		Ledger:   ledgerOf(snap.Ledger),
 		More:     max(0, snap.Broker.Clients-len(snap.Broker.Busiest)),
+		Devices:  s.options.Clients != nil,
 		CanCut:   s.options.DemoOutage != nil && snap.Centre.Demo,
 	}
 	data.Sources, data.Silent = sourcesOf(snap.Events)
@@ -61,6 +63,7 @@ func pageFuncs() template.FuncMap {
 		"integer":     count[int],
 		"many":        many[uint64],
 		"size":        size,
+		"bytes":       func(n int64) string { return size(uint64(max(0, n))) },
 		"decimal":     decimal,
 		"ago":         ago,
 		"clock":       clock,

@@ -1,8 +1,8 @@
 // Package web serves the status page of the appliance, its health, metrics and status as JSON.
 //
 // It owns the HTTP server and everything that a browser or a scraper sees. It reads one [Snapshot] a request through a
-// function and never reaches back into the parts that the snapshot describes; the one thing it can do is to cut the
-// demonstration's stand-in centre. It promises a page without external resources that works without JavaScript, and
+// function and never reaches back into the parts that the snapshot describes; all it can do is to cut the demonstration's
+// stand-in centre and to hand the buttons of devices to the API. It promises a page without external resources that works without JavaScript, and
 // that what a device names itself is never run by the browser. It refuses requests addressed to a foreign host name and
 // posts from other sites, because there is no login.
 package web
@@ -51,6 +51,9 @@ type Options struct {
 	Snapshot func() Snapshot
 	// DemoOutage cuts the stand-in centre for a duration from 1 s to 10 min. Nil says that there is none.
 	DemoOutage func(time.Duration) error
+	// Clients returns all devices, for the page of devices; its buttons use the API. It is called from many goroutines. Nil
+	// says that there is no such page.
+	Clients func() ClientList
 	// API serves what is below /api/v1/ and not the demonstration's. It stands behind the guards, and posts reach it from
 	// this machine only, because there is no login. Nil says that there is none.
 	API http.Handler
@@ -163,7 +166,7 @@ func (s *Server) Close() error {
 // assetsHash names the content of the embedded files, so that browsers may keep them for ever.
 func assetsHash() string {
 	h := sha256.New()
-	for _, name := range []string{"page.css", "page.js", "icon.svg", "page.html"} {
+	for _, name := range []string{"page.css", "page.js", "icon.svg", "page.html", "devices.html"} {
 		b, err := assets.ReadFile("assets/" + name)
 		if err != nil {
 			panic(fmt.Sprintf("web: embedded file is missing: %v", err))

@@ -238,13 +238,13 @@ func TestSubscriptionsAreJudgedByWhatTheyCanBring(t *testing.T) {
 }
 
 func TestEveryMistakeInRulesIsNamedWithItsLine(t *testing.T) {
-	_, err := ParseACL("acl", []byte("topic read a/#/b\nuser\ntopics x\ntopic write dev/%u\npattern deny a+\nuser x\ntopic reed x\ntopic\nclient\npattern read $share/g/x\nTopic x\n"))
+	_, err := ParseACL("acl", []byte("topic read a/#/b\nuser\ntopics x\ntopic write dev/%u\npattern deny a+\nuser x\ntopic reed x\ntopic\nclient\npattern read $share/g/x\nTopic x\npattern read %x/#\npattern read dev/%u/100%\n"))
 	if !errors.Is(err, ErrFile) {
 		t.Fatalf("got %v, expected ErrFile", err)
 	}
 	for _, want := range []string{
 		"acl:1: not a topic filter", "acl:2: user name", `acl:3: got "topics", expected user`, "acl:4: ", "acl:5: not a topic filter",
-		`acl:7: got "reed", expected read, write, readwrite or deny`, "acl:8: not a topic filter", "acl:9: client", "acl:10: not a topic filter", `acl:11: got "Topic"`,
+		`acl:7: got "reed", expected read, write, readwrite or deny`, "acl:8: not a topic filter", "acl:9: client", "acl:10: not a topic filter", `acl:11: got "Topic"`, `acl:12: "%x/#": expected %u (the user) or %c`, "acl:13: ",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("missing %q in:\n%v", want, err)

@@ -73,6 +73,9 @@ func ParseACL(file string, text []byte) (*ACL, error) {
 			return err
 		case "pattern":
 			r, err := parseRule(rest)
+			if err == nil {
+				err = checkPlaceholders(r.filter)
+			}
 			a.patterns = append(a.patterns, r)
 			return err
 		}
@@ -125,6 +128,20 @@ func checkFilter(filter string) error {
 		}
 	}
 	return nil
+}
+
+// checkPlaceholders returns nil if a pattern has no others than there are.
+func checkPlaceholders(filter string) error {
+	for rest := filter; ; {
+		_, after, found := strings.Cut(rest, "%")
+		if !found {
+			return nil
+		}
+		if !strings.HasPrefix(after, "u") && !strings.HasPrefix(after, "c") {
+			return fmt.Errorf("%q: expected %%u (the user) or %%c (the client id) after a %%", filter)
+		}
+		rest = after
+	}
 }
 
 func hasPlaceholder(filter string) bool {

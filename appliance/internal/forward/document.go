@@ -3,6 +3,7 @@ package forward
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"unicode/utf8"
@@ -26,7 +27,7 @@ func readJSON(raw []byte) document {
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
-		return document{err: fmt.Errorf("not JSON: %w", err)}
+		return document{err: notJSON(raw, err)}
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return document{err: fmt.Errorf("not JSON: more follows at byte %d", d.InputOffset())}
@@ -36,6 +37,38 @@ func readJSON(raw []byte) document {
 		doc.json = append(append([]byte(`{"value":`), doc.json...), '}')
 	}
 	return doc
+}
+
+// notJSON says in words where a message stops being JSON.
+func notJSON(raw []byte, err error) error {
+	var at *json.SyntaxError
+	switch {
+	case len(bytes.TrimSpace(raw)) == 0:
+		return errors.New("not JSON: the message is empty")
+	case errors.As(err, &at) && at.Offset > 0 && at.Offset <= int64(len(raw)):
+		found, _ := utf8.DecodeRune(raw[at.Offset-1:])
+		return fmt.Errorf("not JSON: %q does not belong there, at byte %d", found, at.Offset)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("not JSON: it ends before its time")
+	}
+	return fmt.Errorf("not JSON: %w", err)
+}
+
+// kindOf names what a value of JSON is.
+func kindOf(v any) string {
+	switch v.(type) {
+	case nil:
+		return "null"
+	case []any:
+		return "an array"
+	case string:
+		return "a text"
+	case bool:
+		return "true or false"
+	case map[string]any:
+		return "an object"
+	}
+	return "a number"
 }
 
 // plain turns numbers into those that templates know, which print whole

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode"
@@ -50,13 +49,22 @@ func (e *Engine) Posted(body []byte, received time.Time) (Event, error) {
 
 func readPosted(body []byte) (posted, error) {
 	var p posted
-	if doc := readJSON(body); doc.err != nil {
+	doc := readJSON(body)
+	if doc.err != nil {
 		return p, doc.err
+	}
+	if _, object := doc.value.(map[string]any); !object {
+		return p, fmt.Errorf("expected one JSON object, got %s", kindOf(doc.value))
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&p); err != nil && err != io.EOF {
-		return p, err
+	err := d.Decode(&p)
+	var field *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &field):
+		return p, fmt.Errorf("%s: expected a text, got a value of another kind: %s", field.Field, field.Value)
+	case err != nil: // a key that is not known
+		return p, errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return p, nil
 }

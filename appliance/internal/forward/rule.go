@@ -73,6 +73,7 @@ func compile(r Rule) (compiled, []*FieldError) {
 	if c.filter, err = uplink.ParseFilter(r.Match); err != nil {
 		bad("match", err)
 	} else {
+		bad("match", checkReachable(c.filter))
 		c.fallback = slices.Index(c.filter, "+") + 1
 		bad("subject", checkSubject(r.Subject, c.filter))
 	}
@@ -86,6 +87,19 @@ func compile(r Rule) (compiled, []*FieldError) {
 		bad("timestamp", err)
 	}
 	return c, wrong
+}
+
+// checkReachable refuses a filter of topics that make no events, whoever
+// publishes there.
+func checkReachable(f uplink.Filter) error {
+	first := f[0]
+	switch {
+	case len(f) > 1 && slices.Contains(wire.ReservedPrefixes, first+"/"):
+		return fmt.Errorf("no topic below %s/ becomes an event: what is there is the appliance's own", first)
+	case strings.HasPrefix(strings.ToUpper(first), "$SYS"), strings.EqualFold(first, "$share"):
+		return fmt.Errorf("no device can publish below %s", first)
+	}
+	return nil
 }
 
 // CheckSource returns nil if devices may be called by this source.
@@ -182,6 +196,9 @@ var errMissing = errors.New("the message lacks a field that the rule names")
 func run(t *template.Template, data any) (string, error) {
 	var out output
 	if err := t.Execute(&out, data); err != nil {
+		if _, at, ok := strings.Cut(err.Error(), "executing \"template\" at "); ok { // what is before is the library's
+			err = errors.New("at " + at)
+		}
 		return "", err
 	}
 	text := strings.TrimSpace(out.String())

@@ -45,6 +45,16 @@ func (e *Engine) Webhook(h Webhook) (Event, error) {
 	return e.event(rules, input{topic, levels, h.Body, h.Received, readBody(h.ContentType, h.Query, h.Body)}), nil
 }
 
+// GuessContentType is what a sender would say of a body that is a form, and
+// nothing for others, which are read by what they are.
+func GuessContentType(body []byte) string {
+	text := bytes.TrimSpace(body)
+	if len(text) == 0 || bytes.IndexByte([]byte("{[<\""), text[0]) >= 0 || bytes.IndexByte(text, '=') < 0 || readForm(text, nil).err != nil {
+		return ""
+	}
+	return "application/x-www-form-urlencoded"
+}
+
 // readBody reads JSON, XML and forms, whatever else the sender calls them.
 func readBody(contentType string, query url.Values, body []byte) document {
 	kind, params, err := mime.ParseMediaType(contentType)

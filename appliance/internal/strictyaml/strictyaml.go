@@ -43,14 +43,14 @@ type Problem struct {
 // String returns the problem on one line: "outstation.yaml:12: vision.cameras[0].fps: expected a number, got "fast"".
 func (p Problem) String() string {
 	var b strings.Builder
-	b.WriteString(oneLine(p.File))
+	b.WriteString(OneLine(p.File))
 	if p.Line > 0 {
 		fmt.Fprintf(&b, ":%d", p.Line)
 	}
 	if p.Key != "" {
-		b.WriteString(": " + oneLine(p.Key))
+		b.WriteString(": " + OneLine(p.Key))
 	}
-	b.WriteString(": " + oneLine(p.Message))
+	b.WriteString(": " + OneLine(p.Message))
 	return b.String()
 }
 
@@ -128,12 +128,26 @@ func parent(path string) string {
 	return ""
 }
 
-// oneLine replaces what would break or garble a line of output.
-func oneLine(s string) string {
+// OneLine makes one line of a text, and replaces what would garble a line of output. Lines are parted by "; ", but for
+// what follows a colon.
+func OneLine(s string) string {
+	var b strings.Builder
+	for line := range strings.Lines(s) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "":
+			continue
+		case strings.HasSuffix(b.String(), ":"):
+			b.WriteString(" ")
+		case b.Len() > 0:
+			b.WriteString("; ")
+		}
+		b.WriteString(line)
+	}
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 		return unicode.ReplacementChar
-	}, s)
+	}, b.String())
 }

@@ -235,6 +235,19 @@ func TestProblemStaysOnOneLine(t *testing.T) {
 	}
 }
 
+func TestSeveralLinesBecomeOne(t *testing.T) {
+	for text, want := range map[string]string{
+		"acl cannot be used:\nacl:3: one\nacl:5: two\n": "acl cannot be used: acl:3: one; acl:5: two",
+		"one":               "one",
+		"":                  "",
+		"a\r\n\n  b\u0007c": "a; b\ufffdc",
+	} {
+		if got := strictyaml.OneLine(text); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestDecodeIsBounded(t *testing.T) {
 	bomb := "free: &a [x]\nsites: {b: {<<: *b}}\n"
 	if _, _, err := decode(bomb); err == nil {
