@@ -28,8 +28,8 @@ type simEvalCommand struct {
 	ONNX       string  `name:"onnxruntime" default:".deps/onnxruntime/libonnxruntime.so.1" help:"ONNX Runtime library."`
 }
 
-// usual is the confidence that cameras use.
-const usual = vision.DefaultConfidence
+// usual is the confidence that cameras use with the line's model.
+const usual = sim.Confidence
 
 // Run evaluates and prints.
 func (c *simEvalCommand) Run(e *env) error {
@@ -47,24 +47,12 @@ func (c *simEvalCommand) Run(e *env) error {
 	if c.Every == 0 {
 		c.Every = line.Crossing()
 	}
-	judged, err := c.open(e, "model", c.Model, c.Confidence)
+	scorer, err := c.score(e, line)
 	if err != nil {
 		return err
 	}
-	defer judged.Close()
-	var peer vision.Detector
-	if c.Against != "" {
-		if peer, err = c.open(e, "peer", c.Against, usual); err != nil {
-			return err
-		}
-		defer peer.Close()
-	}
-	r, err := c.evaluate(e, line, judged, peer)
-	if err != nil {
-		return err
-	}
-	r.print(e.out, c)
-	return nil
+	c.printScores(e.out, scorer)
+	return c.compareTimes(e, line)
 }
 
 func (c *simEvalCommand) open(e *env, name, path string, confidence float64) (vision.Detector, error) {
@@ -80,59 +68,106 @@ func (c *simEvalCommand) classes(path string) []string {
 	return sim.Classes()
 }
 
-// evaluation is what was seen.
-type evaluation struct {
-	scorer     *sim.Scorer
-	run, total []time.Duration // of the model
-	peer       []time.Duration // the other one's total
-}
-
-// evaluate runs both models over the frames.
-func (c *simEvalCommand) evaluate(e *env, line *sim.Line, judged, peer vision.Detector) (evaluation, error) {
-	r := evaluation{scorer: sim.NewScorer()}
+// frame is frame n of those that are looked at. All of it is drawn: that is
+// the camera's time, not the model's.
+func (c *simEvalCommand) frame(line *sim.Line, n int, pixels []byte) (f vision.Frame, index int64, err error) {
 	o := line.Options()
-	whole := make([]byte, 3*o.Width*o.Height)
-	for i := range c.Frames {
-		if err := e.ctx.Err(); err != nil {
-			return r, err
-		}
-		index := int64(i) * c.Every
-		frame := vision.Frame{Width: o.Width, Height: o.Height, Image: line.Image(index)}
-		if _, err := frame.Image.Letterbox(whole, o.Width, o.Height, 0); err != nil { // draws every row: that is the camera's time
-			return r, err
-		}
-		found, timing, err := judged.Detect(frame)
-		if err != nil {
-			return r, err
-		}
-		r.scorer.Add(line.Truth(index).Labels(), found)
-		r.run = append(r.run, timing.Run)
-		r.total = append(r.total, timing.Preprocess+timing.Run+timing.Postprocess)
-		if peer != nil {
-			_, timing, err := peer.Detect(frame)
-			if err != nil {
-				return r, err
-			}
-			r.peer = append(r.peer, timing.Preprocess+timing.Run+timing.Postprocess)
-		}
-		frame.Image.Close()
-	}
-	return r, nil
+	index = int64(n) * c.Every
+	f = vision.Frame{Width: o.Width, Height: o.Height, Image: line.Image(index)}
+	_, err = f.Image.Letterbox(pixels, o.Width, o.Height, 0)
+	return f, index, err
 }
 
-// print writes the result as a table.
-func (r evaluation) print(out io.Writer, c *simEvalCommand) {
-	classes, mean := r.scorer.Result(usual)
+// score compares what the model finds with the truth.
+func (c *simEvalCommand) score(e *env, line *sim.Line) (*sim.Scorer, error) {
+	model, err := c.open(e, "model", c.Model, c.Confidence)
+	if err != nil {
+		return nil, err
+	}
+	defer model.Close()
+	scorer, pixels := sim.NewScorer(), make([]byte, 3*line.Options().Width*line.Options().Height)
+	for n := range c.Frames {
+		if err := e.ctx.Err(); err != nil {
+			return nil, err
+		}
+		f, index, err := c.frame(line, n, pixels)
+		if err != nil {
+			return nil, err
+		}
+		found, _, err := model.Detect(f)
+		f.Image.Close()
+		if err != nil {
+			return nil, err
+		}
+		scorer.Add(line.Truth(index).Labels(), found)
+	}
+	return scorer, nil
+}
+
+// printScores writes the scores as a table.
+func (c *simEvalCommand) printScores(out io.Writer, scorer *sim.Scorer) {
+	classes, mean := scorer.Result(usual)
 	fmt.Fprintf(out, "%s on sim://line?seed=%d, %d frames, every %d\n\n", c.Model, c.Seed, c.Frames, c.Every)
 	fmt.Fprintf(out, "  %-14s %8s %8s    at %.2f: %8s %10s\n", "class", "boxes", "AP@0.5", usual, "recall", "precision")
 	for _, k := range classes {
 		fmt.Fprintf(out, "  %-14s %8d %8.4f            %8.4f %10.4f\n", k.Class, k.Labels, k.AP, k.Recall, k.Precision)
 	}
 	fmt.Fprintf(out, "  %-14s %8s %8.4f\n\n", "mAP@0.5", "", mean)
-	fmt.Fprintf(out, "  time a frame, %d thread(s), median: %.2f ms, of which the model's run %.2f ms\n", c.Threads, ms(median(r.total)), ms(median(r.run)))
-	if len(r.peer) > 0 {
-		fmt.Fprintf(out, "  %s: %.2f ms; ratio %.2f\n", c.Against, ms(median(r.peer)), ms(median(r.total))/ms(median(r.peer)))
+}
+
+// timedFrames bounds how many frames are timed.
+const timedFrames = 300
+
+// times are where the time of a model went, by frame.
+type times struct{ run, total []time.Duration }
+
+// compareTimes times the model as cameras use it, in turns with the other one
+// on the same frames.
+func (c *simEvalCommand) compareTimes(e *env, line *sim.Line) error {
+	paths := []string{c.Model}
+	if c.Against != "" {
+		paths = append(paths, c.Against)
 	}
+	all := make([]times, len(paths))
+	models := make([]vision.Detector, len(paths))
+	for i, path := range paths {
+		confidence := usual
+		if path == c.Against {
+			confidence = vision.DefaultConfidence
+		}
+		m, err := c.open(e, "model", path, confidence)
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		models[i] = m
+	}
+	pixels := make([]byte, 3*line.Options().Width*line.Options().Height)
+	for n := range min(c.Frames, timedFrames) {
+		if err := e.ctx.Err(); err != nil {
+			return err
+		}
+		f, _, err := c.frame(line, n, pixels)
+		if err != nil {
+			return err
+		}
+		for i, m := range models {
+			_, t, err := m.Detect(f)
+			if err != nil {
+				return err
+			}
+			all[i].run = append(all[i].run, t.Run)
+			all[i].total = append(all[i].total, t.Preprocess+t.Run+t.Postprocess)
+		}
+		f.Image.Close()
+	}
+	for i, t := range all {
+		fmt.Fprintf(e.out, "  time a frame, %d thread(s), median: %.2f ms, of which the model's run %.2f ms: %s\n", c.Threads, ms(median(t.total)), ms(median(t.run)), paths[i])
+	}
+	if len(all) > 1 {
+		fmt.Fprintf(e.out, "  ratio %.2f, of the runs %.2f\n", ms(median(all[0].total))/ms(median(all[1].total)), ms(median(all[0].run))/ms(median(all[1].run)))
+	}
+	return nil
 }
 
 func median(list []time.Duration) time.Duration {

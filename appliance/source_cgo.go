@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,6 +32,7 @@ func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 		}
 		if m.Path == detector.Path {
 			opt.ModelPath, opt.Model, opt.Classes = "", detector.ONNX(), detector.Classes()
+			opt.Confidence = cmp.Or(m.Confidence, sim.Confidence)
 		}
 		return onnx.New(opt)
 	}

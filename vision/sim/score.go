@@ -10,6 +10,10 @@ import (
 // MatchIoU is the overlap from which on a detection is that of a label.
 const MatchIoU = 0.5
 
+// Confidence is the least confidence at which the line's own model is of use:
+// there its precision and recall are about equal.
+const Confidence = 0.45
+
 // Scorer compares detections with the truth, frame by frame. One goroutine
 // uses it at a time.
 type Scorer struct {

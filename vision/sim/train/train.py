@@ -236,7 +236,7 @@ def train(args):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("feed"), p.add_argument("out")
-    p.add_argument("--batches", type=int, default=24000)
+    p.add_argument("--batches", type=int, default=16000)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=2)
     train(p.parse_args())
