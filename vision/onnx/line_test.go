@@ -3,8 +3,11 @@
 package onnx
 
 import (
+	"math"
 	"slices"
 	"testing"
+
+	ort "github.com/yalue/onnxruntime_go"
 
 	"outstation/vision"
 	"outstation/vision/sim"
@@ -88,5 +91,53 @@ func TestBytesAreNeverStale(t *testing.T) {
 func TestModelInTwoPlacesIsRefused(t *testing.T) {
 	if _, err := New(Options{Library: "x", ModelPath: "y", Model: detector.ONNX(), ModelName: "line"}); err == nil {
 		t.Error("no error")
+	}
+}
+
+// TestBatchOfTheBuiltInModel: two pictures at once give what each gives alone.
+func TestBatchOfTheBuiltInModel(t *testing.T) {
+	if err := load(testfiles.Library().Need(t)); err != nil {
+		t.Fatal(err)
+	}
+	session, err := ort.NewDynamicAdvancedSessionWithONNXData(detector.ONNX(), []string{"images"}, []string{"boxes"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Destroy()
+	const width, height, cells = 640, 384, 3840
+	line, err := sim.NewLine(sim.LineOptions{Seed: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pixels := make([]byte, 2*3*width*height)
+	for i := range 2 {
+		if _, err := line.Image(int64(500*i)).Letterbox(pixels[i*3*width*height:], width, height, letterboxPad); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(pixels []byte, n int64) []float32 {
+		in, err := ort.NewTensor(ort.NewShape(n, height, width, 3), pixels)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Destroy()
+		out, err := ort.NewEmptyTensor[float32](ort.NewShape(n, 9, cells))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Destroy()
+		if err := session.Run([]ort.Value{in}, []ort.Value{out}); err != nil {
+			t.Fatal(err)
+		}
+		return slices.Clone(out.GetData())
+	}
+	both := run(pixels, 2)
+	for i := range 2 {
+		alone := run(pixels[i*3*width*height:(i+1)*3*width*height], 1)
+		for j, v := range alone {
+			if got := both[i*9*cells+j]; math.Abs(float64(got-v)) > 1e-3*max(1, math.Abs(float64(v))) {
+				t.Fatalf("picture %d, value %d: %v in the batch, %v alone", i, j, got, v)
+			}
+		}
 	}
 }
