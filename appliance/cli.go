@@ -95,6 +95,11 @@ func (c *configCheckCommand) Run(e *env) error {
 		return err
 	}
 	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, cameras: %d\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, cfg.Vision.cameras())
+	for _, f := range cfg.files() {
+		if f.path != "" && f.path != builtinLine && !exists(f.path) {
+			fmt.Fprintf(e.out, "  not on this machine yet: %s (%s)\n", f.path, f.key)
+		}
+	}
 	return nil
 }
 

@@ -345,6 +345,25 @@ func parseConfig(file string, data []byte, environ []string) (Config, error) {
 	return cfg, nil
 }
 
+// namedFile is a file that a key names.
+type namedFile struct{ key, path string }
+
+// files are those that a configuration names and that may come to the machine
+// later than it does.
+func (c Config) files() []namedFile {
+	list := []namedFile{
+		{"uplink.password_file", c.Uplink.PasswordFile}, {"uplink.ca_file", c.Uplink.CAFile},
+		{"uplink.cert_file", c.Uplink.CertFile}, {"uplink.key_file", c.Uplink.KeyFile},
+	}
+	if len(c.Vision.Models) > 0 {
+		list = append(list, namedFile{"vision.onnxruntime", c.Vision.ONNXRuntime})
+	}
+	for i, m := range c.Vision.Models {
+		list = append(list, namedFile{fmt.Sprintf("vision.models[%d].path", i), m.Path})
+	}
+	return list
+}
+
 // origin is the appliance's name on the wire.
 func (c Config) origin() wire.Origin {
 	return wire.Origin{Region: c.Region, Site: c.Site, DeviceID: c.DeviceID}

@@ -42,7 +42,7 @@ func (c *forwardTestCommand) Run(e *env) error {
 		return usageError{err}
 	}
 	if !ok {
-		fmt.Fprintf(e.out, "%s becomes no event: no rule matches\n", c.Topic)
+		fmt.Fprintf(e.out, "%s becomes no event: none of the %d rules below forward: in %s matches\n", c.Topic, len(cfg.Forward), c.Config)
 		return nil
 	}
 	var body bytes.Buffer

@@ -185,7 +185,7 @@ func modelCheck(m vision.ModelStats) wire.Check {
 	case !m.Ready:
 		return check(name, wire.Impaired, "loading")
 	case len(m.Refused) > 0:
-		return check(name, wire.Impaired, fmt.Sprintf("runs on %s, not on %s as configured: %s", m.Provider, m.Refused[0].Provider, m.Refused[0].Reason))
+		return check(name, wire.Impaired, fmt.Sprintf("runs on %s, not on %s: %s; if that is all there is here, set vision.providers: [%s]", m.Provider, m.Refused[0].Provider, m.Refused[0].Reason, m.Provider))
 	}
 	return check(name, wire.Healthy, "runs on "+m.Provider)
 }

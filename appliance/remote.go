@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"outstation/uplink"
+	"outstation/uplink/wire"
 	"outstation/web"
 )
 
@@ -282,7 +283,11 @@ func (c *routeTestCommand) Run(e *env) error {
 	}
 	route, to, ok := router.Route(c.Topic)
 	if !ok {
-		fmt.Fprintf(e.out, "%s stays local: no route matches\n", c.Topic)
+		note := ""
+		if wire.Reserved(c.Topic) {
+			note = "; devices may not publish there unless a rule of broker.acl_file grants it"
+		}
+		fmt.Fprintf(e.out, "%s stays local: no route matches%s\n", c.Topic, note)
 		return nil
 	}
 	p := route.Policy

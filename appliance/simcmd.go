@@ -16,15 +16,15 @@ type simCommand struct {
 }
 
 type simEvalCommand struct {
-	Seed       uint64  `default:"1" help:"Of the line. The built-in model was trained on seeds from 2^32 on."`
+	Seed       uint64  `default:"1" help:"Seed of the line. The built-in model was trained on seeds from 2^32 on."`
 	Frames     int     `default:"2000" help:"How many frames."`
 	Every      int64   `default:"0" help:"Take every Nth frame; 0 takes the next when all parts have left."`
 	Model      string  `default:"builtin:line" help:"Model file, with the line's classes in their order."`
-	Confidence float64 `default:"0.01" help:"Least confidence of what counts."`
+	Confidence float64 `default:"0.01" help:"Least confidence of a detection that is looked at; low, so that the whole curve of precision over recall is seen."`
 	Against    string  `placeholder:"FILE" help:"A YOLOX model to compare the time with, in turns on the same frames."`
 	Parts      float64 `name:"parts-per-min" default:"60" help:"Speed of the line."`
-	Size       string  `default:"1280x720" help:"Of the frames."`
-	Threads    int     `default:"1" help:"Of each model."`
+	Size       string  `default:"1280x720" help:"Size of the frames, in pixels."`
+	Threads    int     `default:"1" help:"Threads of each model."`
 	ONNX       string  `name:"onnxruntime" default:".deps/onnxruntime/libonnxruntime.so.1" help:"ONNX Runtime library."`
 }
 

@@ -21,14 +21,14 @@ import (
 )
 
 type simExportCommand struct {
-	Seed    uint64  `default:"1" help:"Of the line."`
-	Frames  int     `required:"" help:"How many frames."`
-	First   int64   `default:"0" help:"Index of the first."`
+	Seed    uint64  `default:"1" help:"Seed of the line."`
+	Frames  int     `default:"100" help:"How many frames."`
+	First   int64   `default:"0" help:"Index of the first frame."`
 	Every   int64   `default:"1" help:"Take every Nth frame."`
-	Size    string  `default:"1280x720" help:"Of the frames."`
+	Size    string  `default:"1280x720" help:"Size of the frames, in pixels."`
 	Parts   float64 `name:"parts-per-min" default:"60" help:"Speed of the line."`
 	Defects float64 `default:"0.2" help:"Share of the parts with a defect."`
-	Format  string  `enum:"png,jpeg" default:"png" help:"Of the frames: png, which keeps every pixel, or jpeg."`
+	Format  string  `enum:"png,jpeg" default:"png" help:"How frames are written: png, which keeps every pixel, or jpeg."`
 	Video   bool    `help:"Write line.avi too (Motion JPEG, 15 frames a second)."`
 	Out     string  `required:"" type:"path" placeholder:"DIR" help:"Where to write; a directory that is empty, or holds an earlier export, which is replaced."`
 	Force   bool    `help:"Write to DIR although it holds something else; that stays, but for files of the same names."`

@@ -161,7 +161,7 @@ type settlement struct {
 func Open(opt Options) (*Queue, error) {
 	opt = withDefaults(opt)
 	if err := os.MkdirAll(opt.Dir, 0o750); err != nil {
-		return nil, fmt.Errorf("queue directory: %w", err)
+		return nil, fmt.Errorf("queue directory: %w; data_dir must be where this user may write", err)
 	}
 	lock, err := lockDir(opt.Dir)
 	if err != nil {

@@ -39,7 +39,7 @@ func (s *Server) guardHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := hostName(r.Host)
 		if _, err := netip.ParseAddr(host); err != nil && !slices.Contains(allowed, host) {
-			message := fmt.Sprintf("expected a request for an IP address or one of %s, got one for %q",
+			message := fmt.Sprintf("expected a request for an IP address or one of %s, got one for %q; web.hosts lists more names",
 				strings.Join(allowed, ", "), host)
 			s.writeJSON(w, http.StatusMisdirectedRequest, failure{message})
 			return

@@ -47,7 +47,7 @@ func (r *Report) groups() []group {
 			entry("defects shown", count(r.DefectsShown), "on those parts"),
 			entry("defects found", count(r.DefectsFound), "with their class, IoU 0.5"),
 			entry("defects nobody could see", count(r.DefectsUnseen), "in view only while the process was dead or starting"),
-			entry("boxes with nothing behind", fmt.Sprintf("%s of %s", count(r.DetectionsVain), count(r.Detections)), "in all events"),
+			entry("boxes with nothing behind", fmt.Sprintf("%s of %s", count(r.DetectionsVain), count(r.Detections)), "in all events; how well the model finds things is not judged here, only whether anything is lost"),
 		}},
 		{"Frames", r.frameRows()},
 	}
@@ -109,7 +109,7 @@ func (r *Report) deed() string {
 	for _, f := range r.Faults {
 		n[f.Kind]++
 	}
-	return fmt.Sprintf("A simulated line before %d cameras for %.3g minutes; the link was cut %s, the process was killed %s.",
+	return fmt.Sprintf("A simulated line before %d cameras for %.3g min; the link was cut %s, the process was killed %s.",
 		len(r.Cameras), r.End.Sub(r.Start).Minutes(), times(n[Outage]), times(n[Kill]))
 }
 
