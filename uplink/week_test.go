@@ -260,7 +260,7 @@ func (w *week) check(r *weekRoute) []int {
 	case p.MaxAge > 0:
 		gone = gone.minus(a.Expired)
 	case p.KeepLast:
-		gone = gone.minus(a.Coalesced).minus(a.Evicted) // evictions here were seen once, under load; why is not known
+		gone = gone.minus(a.Coalesced)
 	default:
 		gone = gone.minus(a.Evicted)
 	}
