@@ -62,9 +62,9 @@ func (q *Queue) headExpired(s *stream, now time.Time) bool {
 }
 
 // evict makes room at the bounds of the routes and of the whole. No lane gives
-// way while a lower one has records that wait for their commit; whoever needs
-// the room asks again. While a salvage holds streams nothing is evicted: what
-// is to go first is in them.
+// way while a lower one has records, also such as wait for their commit or came
+// during the eviction; whoever needs the room asks again. While a salvage holds
+// streams nothing is evicted: what is to go first is in them.
 func (q *Queue) evict() {
 	q.mu.Lock()
 	held := q.salvaging
@@ -81,20 +81,19 @@ func (q *Queue) evict() {
 		}
 		q.evictFrom(s, excess(load, p.MaxBytes, p.MaxRecords))
 	}
+	q.mu.Lock()
+	left := excess(q.total, q.opt.MaxBytes, q.opt.MaxRecords)
+	q.mu.Unlock()
 	streams := q.byLane()
-	for i := len(streams) - 1; i >= 0; i-- { // the lowest lane first
+	for i := len(streams) - 1; i >= 0 && left != (Tally{}); i-- { // the lowest lane first
 		q.mu.Lock()
-		left := excess(q.total, q.opt.MaxBytes, q.opt.MaxRecords)
 		reject := q.policies[streams[i].route].Overflow == Reject
 		waiting := streams[i].waiting > 0
 		q.mu.Unlock()
-		if left == (Tally{}) {
-			return
-		}
 		if reject {
 			continue
 		}
-		if left = q.evictFrom(streams[i], left); waiting && left != (Tally{}) {
+		if left = q.evictFrom(streams[i], left); waiting {
 			return
 		}
 	}
