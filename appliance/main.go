@@ -44,7 +44,8 @@ type commands struct {
 
 	Acceptance acceptanceCommand `cmd:"" help:"Prove that this machine and its centre lose nothing, on a simulated line."`
 
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Version     versionCommand   `cmd:"" help:"Print the version."`
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 }
 
 // env is what every command is given.
@@ -63,13 +64,13 @@ func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
 	parser, err := kong.New(&cli,
 		kong.Name("outstation"),
 		kong.Description("An edge appliance: local MQTT broker, camera inspection and a durable uplink in one process."),
-		kong.Vars{"default_ban": defaultBan}, kong.UsageOnError(), kong.Writers(out, errOut), kong.Exit(func(code int) { exit = code }))
+		kong.Vars{"default_ban": defaultBan, "version": "outstation " + version}, kong.UsageOnError(), kong.Writers(out, errOut), kong.Exit(func(code int) { exit = code }))
 	if err != nil {
 		fmt.Fprintln(errOut, "outstation:", err)
 		return 1
 	}
 	command, err := parser.Parse(args)
-	if exit >= 0 { // --help
+	if exit >= 0 { // --help or --version
 		return exit
 	}
 	if err != nil {

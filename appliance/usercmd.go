@@ -74,12 +74,13 @@ func (c *userAddCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return c.change(true, func(u *access.Users) (*access.Users, error) {
+	err = c.change(true, func(u *access.Users) (*access.Users, error) {
 		if _, ok := u.Lookup(c.Name); ok {
 			return nil, fmt.Errorf("%s: there is a user %q; outstation user passwd changes the password", c.File, c.Name)
 		}
 		return u.With(c.Name, hash), nil
 	})
+	return c.say(e, err, "added user "+c.Name)
 }
 
 type userPasswdCommand struct {
@@ -100,7 +101,8 @@ func (c *userPasswdCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return c.change(false, func(u *access.Users) (*access.Users, error) { return u.With(c.Name, hash), c.expect(u, c.Name) })
+	err = c.change(false, func(u *access.Users) (*access.Users, error) { return u.With(c.Name, hash), c.expect(u, c.Name) })
+	return c.say(e, err, "changed the password of "+c.Name)
 }
 
 type userRmCommand struct {
@@ -109,8 +111,17 @@ type userRmCommand struct {
 }
 
 // Run removes a user.
-func (c *userRmCommand) Run(*env) error {
-	return c.change(false, func(u *access.Users) (*access.Users, error) { return u.Without(c.Name), c.expect(u, c.Name) })
+func (c *userRmCommand) Run(e *env) error {
+	err := c.change(false, func(u *access.Users) (*access.Users, error) { return u.Without(c.Name), c.expect(u, c.Name) })
+	return c.say(e, err, "removed user "+c.Name)
+}
+
+// say tells what was done, unless it was not.
+func (f usersFile) say(e *env, err error, what string) error {
+	if err == nil {
+		fmt.Fprintf(e.out, "%s; a running appliance takes it over with: outstation reload\n", what)
+	}
+	return err
 }
 
 func (f usersFile) expect(u *access.Users, name string) error {

@@ -17,7 +17,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /status.json", s.serveStatus)
 	mux.HandleFunc("GET /health", s.serveHealth)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{
-		ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
+		ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelWarn), // also of a scraper that hangs up
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: 4,
 	}))
