@@ -22,6 +22,8 @@ var benches = []struct {
 	run         func(context.Context, options, func(any) error) error
 }{
 	{"frame", "frame", benchFrame},
+	{"cameras", "cameras", benchCameras},
+	{"flat", "flat", benchFlat},
 	{"uplink", "uplink", benchUplink},
 	{"drain", "uplink", benchDrain},
 	{"memory", "uplink", benchMemory},
@@ -39,14 +41,16 @@ type options struct {
 	drain    int
 	memory   int
 	local    int
+	frames   int
 
 	memoryLimit, gcPercent int // of the process that bench memory measures
 }
 
 func main() {
 	var o options
-	only := flag.String("only", "", "run this bench alone: frame, uplink (with drain and memory), drain, memory, broker, sessions or logins")
+	only := flag.String("only", "", "run this bench alone: frame, cameras, flat, uplink (with drain and memory), drain, memory, broker, sessions or logins")
 	child := flag.String("memory-child", "", "be the process that bench memory measures, with its queue in this directory")
+	flat := flag.Bool("flat-child", false, "be the process that bench flat measures")
 	broker := flag.String("sessions-child", "", "be the process that bench sessions and bench logins measure, with its store in this directory")
 	users := flag.String("sessions-users", "", "the users of that process")
 	flag.StringVar(&o.binary, "binary", "bin/outstation", "the appliance")
@@ -56,6 +60,7 @@ func main() {
 	flag.IntVar(&o.drain, "drain", 200_000, "records that bench drain queues")
 	flag.IntVar(&o.memory, "memory", 1_000_000, "records that bench memory, and messages that bench sessions queues")
 	flag.IntVar(&o.local, "local", 500_000, "arrivals of one broker run")
+	flag.IntVar(&o.frames, "frames", 100_000, "frames that bench flat inspects")
 	flag.IntVar(&o.memoryLimit, "memory-limit", memoryLimitMiB, "Go's memory limit in bench memory, MiB")
 	flag.IntVar(&o.gcPercent, "gc-percent", gcPercent, "Go's GC percentage in bench memory")
 	flag.Parse()
@@ -66,6 +71,8 @@ func main() {
 	switch {
 	case *child != "":
 		err = memoryChild(ctx, *child, o, emit)
+	case *flat:
+		err = flatChild(ctx, o, emit)
 	case *broker != "":
 		err = sessionsChild(*broker, *users, emit)
 	default:

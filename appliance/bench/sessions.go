@@ -344,18 +344,18 @@ func drainAway(address string, messages int) (perSecond float64, err error) {
 	return float64(messages) / time.Since(began).Seconds(), nil
 }
 
-// wire is a connection that speaks as much MQTT 3.1.1 as is needed here.
-type wire struct {
+// mqttConn is a connection that speaks as much MQTT 3.1.1 as is needed here.
+type mqttConn struct {
 	net.Conn
 	in *bufio.Reader
 }
 
-func connectMQTT(address, id string, clean bool) (*wire, error) {
+func connectMQTT(address, id string, clean bool) (*mqttConn, error) {
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{c, bufio.NewReaderSize(c, 64<<10)}
+	w := &mqttConn{c, bufio.NewReaderSize(c, 64<<10)}
 	flags := byte(0)
 	if clean {
 		flags = 2
