@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"outstation/vision/framebench"
@@ -23,6 +24,13 @@ type frameLine struct {
 	Overhead float64 `json:"overhead"`  // all but ORT's run, as a share of it
 }
 
+// stageLine is one part of a frame's way through the same run.
+type stageLine struct {
+	Bench string  `json:"bench"`
+	P50MS float64 `json:"p50_ms"`
+	P99MS float64 `json:"p99_ms"`
+}
+
 func benchFrame(ctx context.Context, _ options, emit func(any) error) error {
 	opt := framebench.Options{}
 	for _, f := range []struct {
@@ -39,5 +47,9 @@ func benchFrame(ctx context.Context, _ options, emit func(any) error) error {
 	if err != nil {
 		return err
 	}
-	return emit(frameLine{"frame", r.Frames, r.TotalMs, r.OrtMs, r.PreMs, r.PostMs, r.DecodeMs, r.Overhead})
+	errs := []error{emit(frameLine{"frame", r.Frames, r.TotalMs, r.OrtMs, r.PreMs, r.PostMs, r.DecodeMs, r.Overhead})}
+	for _, s := range r.Stages {
+		errs = append(errs, emit(stageLine{"frame " + s.Name, s.P50, s.P99}))
+	}
+	return errors.Join(errs...)
 }

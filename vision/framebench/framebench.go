@@ -40,6 +40,13 @@ type Result struct {
 	PostMs   float64 // decode of the output and NMS
 	DecodeMs float64 // the video's decoding, outside of TotalMs
 	Overhead float64 // (TotalMs - OrtMs) / OrtMs, the median of each frame's own
+	Stages   []Stage // in the order of a frame's way
+}
+
+// Stage is one part of a frame's way, in milliseconds.
+type Stage struct {
+	Name     string // decode, preprocess, inference or postprocess
+	P50, P99 float64
 }
 
 // Run measures with one intra-op thread on the CPU. It stops early with ctx's
@@ -120,14 +127,26 @@ func (s samples) result() Result {
 		PostMs:   s.median(func(x sample) float64 { return x.post }),
 		DecodeMs: s.median(func(x sample) float64 { return x.decode }),
 		Overhead: s.median(func(x sample) float64 { return (x.total - x.ort) / x.ort }),
+		Stages: []Stage{
+			s.stage("decode", func(x sample) float64 { return x.decode }),
+			s.stage("preprocess", func(x sample) float64 { return x.pre }),
+			s.stage("inference", func(x sample) float64 { return x.ort }),
+			s.stage("postprocess", func(x sample) float64 { return x.post }),
+		},
 	}
 }
 
-func (s samples) median(of func(sample) float64) float64 {
+func (s samples) stage(name string, of func(sample) float64) Stage {
+	return Stage{Name: name, P50: s.quantile(0.5, of), P99: s.quantile(0.99, of)}
+}
+
+func (s samples) median(of func(sample) float64) float64 { return s.quantile(0.5, of) }
+
+func (s samples) quantile(q float64, of func(sample) float64) float64 {
 	values := make([]float64, len(s))
 	for i, x := range s {
 		values[i] = of(x)
 	}
 	slices.Sort(values)
-	return values[len(values)/2]
+	return values[min(int(q*float64(len(values))), len(values)-1)]
 }

@@ -24,6 +24,11 @@ func TestRun(t *testing.T) {
 	if r.Frames != 40 || r.OrtMs <= 0 || r.PreMs <= 0 || r.PostMs <= 0 || r.DecodeMs <= 0 || r.TotalMs < r.OrtMs {
 		t.Errorf("impossible result %+v", r)
 	}
+	for _, s := range r.Stages {
+		if s.P50 <= 0 || s.P99 < s.P50 {
+			t.Errorf("impossible stage %+v", s)
+		}
+	}
 	if want := (r.TotalMs - r.OrtMs) / r.OrtMs; r.Overhead <= 0 || r.Overhead < want/2 || r.Overhead > want*2 {
 		t.Errorf("overhead %.3f does not fit the medians, %.3f", r.Overhead, want)
 	}
