@@ -42,6 +42,7 @@ type BatchDetector interface {
 type BatchRate struct {
 	Batch     int     // pictures in a run
 	PerSecond float64 // pictures a second
+	Error     string  // why such a batch cannot be run; PerSecond is then 0
 }
 
 // BatchStats is how a model's frames were put together.

@@ -38,6 +38,7 @@ type Refusal struct {
 type NodeCount struct {
 	Provider string
 	Nodes    int
+	Ops      []string // the names of the first few of their operators
 }
 
 // DetectorInfo describes a detector. It does not change during its life.

@@ -14,6 +14,7 @@ import (
 type shape struct {
 	input, output string
 	width, height int  // pixels
+	batch         int  // pictures in a run, where the graph fixes it; else 0
 	bytes         bool // the input is uint8, height×width×3; else float32, 3×height×width
 	outDims       ort.Shape
 }
@@ -56,18 +57,22 @@ func inspect(o Options) (shape, error) {
 	}
 	dims := in.Dimensions
 	switch {
-	case in.DataType == ort.TensorElementDataTypeFloat && len(dims) == 4 && fits(dims[0], 1) && dims[1] == 3:
+	case in.DataType == ort.TensorElementDataTypeFloat && len(dims) == 4 && dims[1] == 3:
 		s.height, s.width = size(dims[2], o.InputSize), size(dims[3], o.InputSize)
-	case in.DataType == ort.TensorElementDataTypeUint8 && len(dims) == 4 && fits(dims[0], 1) && dims[3] == 3:
+	case in.DataType == ort.TensorElementDataTypeUint8 && len(dims) == 4 && dims[3] == 3:
 		s.height, s.width, s.bytes = size(dims[1], o.InputSize), size(dims[2], o.InputSize), true
 	default:
-		return s, fmt.Errorf("input %v of type %v, want float32 1×3×height×width or uint8 1×height×width×3", dims, in.DataType)
+		return s, fmt.Errorf("input %v of type %v, want float32 batch×3×height×width or uint8 batch×height×width×3", dims, in.DataType)
+	}
+	s.batch = max(0, int(dims[0]))
+	if len(out.Dimensions) > 0 && s.batch == 0 { // some exports leave only the input open
+		s.batch = max(0, int(out.Dimensions[0]))
 	}
 	return s, nil
 }
 
 // head finds out from the output's shape how to decode it, and returns that
-// shape with nothing left open.
+// shape for one picture, with nothing left open.
 func (s shape) head(o Options) (vision.Head, ort.Shape, error) {
 	opts := vision.HeadOptions{Width: s.width, Height: s.height, Classes: o.Classes, Confidence: o.Confidence, IoU: o.IoU}
 	yolox, err := vision.NewYOLOX(opts)
@@ -77,13 +82,13 @@ func (s shape) head(o Options) (vision.Head, ort.Shape, error) {
 	rows, columns := int64(yolox.Rows()), int64(yolox.Columns())
 	dims := s.outDims
 	switch {
-	case len(dims) == 3 && fits(dims[0], 1) && fits(dims[1], rows) && fits(dims[2], columns):
+	case len(dims) == 3 && fits(dims[0], int64(s.batch)) && fits(dims[1], rows) && fits(dims[2], columns):
 		return yolox, ort.NewShape(1, rows, columns), nil
-	case len(dims) == 3 && fits(dims[0], 1) && dims[1] == columns-1 && dims[2] > 0:
+	case len(dims) == 3 && fits(dims[0], int64(s.batch)) && dims[1] == columns-1 && dims[2] > 0:
 		head, err := vision.NewYOLOv8(opts, int(dims[2]))
 		return head, ort.NewShape(1, dims[1], dims[2]), err
 	}
-	return nil, nil, fmt.Errorf("output %v, want 1×%d×%d (YOLOX) or 1×%d×cells (YOLOv8), as %d classes and input %d×%d ask for",
+	return nil, nil, fmt.Errorf("output %v, want batch×%d×%d (YOLOX) or batch×%d×cells (YOLOv8), as %d classes and input %d×%d ask for",
 		dims, rows, columns, columns-1, len(o.Classes), s.width, s.height)
 }
 
