@@ -171,7 +171,7 @@ func TestFramesThatComeTogetherAreInspectedTogether(t *testing.T) {
 			t.Error(err)
 		}
 		s := p.Stats().Models[0]
-		if s.Batch.Runs != 100+3 && s.Batch.Runs != 100 || s.Batch.Sizes[2] < 99 || s.Inferences != 400 || s.Batch.Mean < 3.8 {
+		if s.Batch.Runs > 100+3 || s.Batch.Sizes[2] < 99 || s.Inferences != 400 || s.Batch.Mean < 3.8 {
 			t.Errorf("%d frames in %+v, want batches of four", s.Inferences, s.Batch)
 		}
 		if s.Batch.Wait.P99 > time.Millisecond {

@@ -105,6 +105,27 @@ func TestAFailedUpgradeIsShown(t *testing.T) {
 	}
 }
 
+// TestLoadingIsTimed, so that a build in the foreground is no mystery either.
+func TestLoadingIsTimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := person(0)
+		p := serve(t, Options{Models: []ModelOptions{{Name: "m", Open: func(ctx context.Context) (Detector, error) {
+			return d, sleep(ctx, time.Minute)
+		}}}})
+		time.Sleep(30 * time.Second)
+		if s := p.Stats().Models[0]; s.Ready || time.Since(s.LoadingSince) != 30*time.Second {
+			t.Errorf("%+v, want it loading for 30 s", s)
+		}
+		time.Sleep(time.Minute)
+		if s := p.Stats().Models[0]; !s.Ready || !s.LoadingSince.IsZero() {
+			t.Errorf("%+v, want it loaded", s)
+		}
+		if err := p.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestAnUpgradeEndsWithThePipeline: Serve waits for it, and what it still
 // brings is closed.
 func TestAnUpgradeEndsWithThePipeline(t *testing.T) {

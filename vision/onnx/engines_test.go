@@ -42,31 +42,32 @@ func TestEnginesAreBounded(t *testing.T) {
 	}
 	for i := range maxEngines + 3 {
 		c := open(i)
-		then := time.Now().Add(time.Duration(i-100) * time.Minute)
-		if err := os.Chtimes(c.dir(), then, then); err != nil {
-			t.Fatal(err)
-		}
 		if i == 4 {
 			if err := os.WriteFile(filepath.Join(c.dir(), "x.engine"), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
+		}
+		then := time.Now().Add(time.Duration(i-100) * time.Minute)
+		if err := os.Chtimes(c.dir(), then, then); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if c := open(4); !c.built() { // used again: now the newest
 		t.Error("the engine is gone")
 	}
 	open(100)
+	open(101)
 	left, err := os.ReadDir(root)
 	if err != nil || len(left) != maxEngines {
 		t.Fatalf("%v are left (%v), want %d", left, err, maxEngines)
 	}
-	for _, gone := range []int{0, 1, 2, 3} {
+	for _, gone := range []int{0, 1, 2, 3, 5} {
 		if _, err := os.Stat(filepath.Join(root, fmt.Sprint("engine-", gone))); err == nil {
 			t.Errorf("engine %d is still there", gone)
 		}
 	}
-	if !open(4).built() || open(5).built() {
-		t.Error("engine 4 is built and engine 5 is not")
+	if !open(4).built() || open(6).built() {
+		t.Error("engine 4, which was used last but two, is gone, or engine 6 was never built")
 	}
 }
 

@@ -3,6 +3,7 @@
 package onnx
 
 import (
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,6 +126,29 @@ func TestLoaderCache(t *testing.T) {
 	}
 	for _, cut := range []int{0, 10, 47, 60, 1000, len(raw) - 1} {
 		readCache(raw[:min(cut, len(raw))]) // no panic
+	}
+}
+
+// TestTheFirstInTheCacheCounts: it is the one for this processor.
+func TestTheFirstInTheCacheCounts(t *testing.T) {
+	raw := []byte("glibc-ld.so.cache1.1")
+	word := func(n uint32) { raw = binary.NativeEndian.AppendUint32(raw, n) }
+	word(2) // libraries
+	for range 6 {
+		word(0)
+	}
+	const texts = 48 + 2*24
+	for _, path := range []uint32{texts + 5, texts + 8} {
+		word(1)
+		word(texts) // the name
+		word(path)
+		for range 3 {
+			word(0)
+		}
+	}
+	raw = append(raw, "l.so\x00/a\x00/b\x00"...)
+	if got := readCache(raw); len(got) != 1 || got["l.so"] != "/a" {
+		t.Errorf("%q, want the first of l.so", got)
 	}
 }
 
