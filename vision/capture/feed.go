@@ -8,33 +8,37 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h264"
-	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h265"
 )
 
-// feed carries a camera's coded pictures from a session of our own into a pipe
-// that a GStreamer pipeline reads. Its end is the pipeline's end of stream.
+// feed carries a camera's coded pictures from a session of our own through a
+// pipe into OpenCV. Its end is the decoder's end of stream, so that no read in
+// there outlives the camera:
 //
-// GStreamer's own rtspsrc has no time-out for a camera that stays connected
-// and sends nothing, and its watchdog element only posts a message that
-// OpenCV, before 4.7, does not look at while it waits for a picture.
+//   - GStreamer's rtspsrc has no time-out for a camera that stays connected and
+//     sends nothing, and its watchdog element only posts a message that OpenCV,
+//     before 4.7, does not look at while it waits for a picture.
+//   - OpenCV's FFmpeg keeps the size of the first picture when the camera
+//     changes it (opencv#27116), and reads beyond the end of a smaller one.
 type feed struct {
 	session *session
-	timeout time.Duration
-	out, in *os.File // the pipe's ends for the pipeline and for us
+	timeout time.Duration // of silence
+	out, in *os.File      // the pipe's ends for the decoder and for us
 	silence *time.Timer
 	waiter  sync.WaitGroup
-
 	begun   time.Time
-	started bool // something was written; only the session's goroutine uses it
+
+	// Only the session's goroutine uses these.
+	pack    pack
+	size    size
+	started bool // something was written
 
 	mu  sync.Mutex
 	err error // why the feed ended
 }
 
-// openFeed begins to play. The session is the feed's, also with an error.
-func openFeed(ctx context.Context, t target, s *session) (*feed, error) {
+// openFeed begins to play for a decoder. The session is the feed's, also with
+// an error.
+func openFeed(ctx context.Context, t target, s *session, d Decoder) (*feed, error) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		s.close()
@@ -44,7 +48,10 @@ func openFeed(ctx context.Context, t target, s *session) (*feed, error) {
 	f.silence = time.AfterFunc(t.ReadTimeout, func() {
 		f.end(fmt.Errorf("the camera is connected and sent no picture for %v", t.ReadTimeout))
 	})
-	if err := s.play(ctx, t, f.unit); err != nil {
+	if f.pack, err = newPack(d, s.codec, in); err == nil {
+		err = s.play(ctx, t, f.unit)
+	}
+	if err != nil {
 		f.close()
 		return nil, err
 	}
@@ -66,24 +73,13 @@ func (f *feed) unit(u unit) {
 		f.started = true
 		nals = append(f.session.parameters(), nals...)
 	}
-	bytes, err := h264.AnnexB(nals).Marshal() // H.265 has the same byte stream (its Annex B)
-	if err == nil {
-		_, err = f.in.Write(bytes)
+	if old := f.size; f.size.read(f.session.codec, nals) && old.width > 0 {
+		f.end(fmt.Errorf("the resolution changed from %d×%d to %d×%d", old.width, old.height, f.size.width, f.size.height))
+		return
 	}
-	if err != nil {
+	if err := f.pack(nals, u.at.Sub(f.begun)); err != nil {
 		f.end(fmt.Errorf("the decoder takes no more: %w", err))
 	}
-}
-
-// keyframe says whether decoding can begin with a picture.
-func (s *session) keyframe(nals [][]byte) bool {
-	switch s.codec {
-	case codecH264:
-		return h264.IsRandomAccess(nals)
-	case codecH265:
-		return h265.IsRandomAccess(nals)
-	}
-	return true
 }
 
 // end ends the stream and keeps the first reason.
@@ -103,7 +99,7 @@ func (f *feed) reason() error {
 	return f.err
 }
 
-// close ends the feed. The pipeline must have been closed before.
+// close ends the feed. The decoder must have been closed before.
 func (f *feed) close() {
 	f.silence.Stop()
 	f.end(os.ErrClosed)

@@ -25,7 +25,7 @@ var _ vision.Grabber = (*grabber)(nil)
 
 // Grab blocks until the next frame is there and returns when that was.
 func (g *grabber) Grab() (time.Time, error) {
-	if g.feed != nil {
+	if g.feed != nil && g.decoder != DecoderFFmpeg {
 		return g.grabWhole()
 	}
 	at, err := g.next(g.grab)

@@ -46,6 +46,7 @@ type Server struct {
 
 	mu   sync.Mutex
 	clip Clip
+	sent [KeyframeInterval]time.Time // when picture i was last written
 }
 
 // Start serves until Close.
@@ -134,6 +135,13 @@ func (s *Server) Play(c Clip) {
 	s.clip = c
 }
 
+// Sent is when picture i was last written.
+func (s *Server) Sent(i int) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sent[i%KeyframeInterval]
+}
+
 // Readers is how many connections are being played to.
 func (s *Server) Readers() int { return int(s.readers.Load()) }
 
@@ -187,6 +195,9 @@ func (s *Server) play() {
 			clip = s.clip
 			s.mu.Unlock()
 		}
+		s.mu.Lock()
+		s.sent[n%KeyframeInterval] = time.Now()
+		s.mu.Unlock()
 		packets, err := encode(clip.units[n%KeyframeInterval])
 		if err != nil {
 			return
