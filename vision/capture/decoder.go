@@ -13,21 +13,6 @@ import (
 	"gocv.io/x/gocv"
 )
 
-// Decoder names what decodes an RTSP camera's pictures.
-type Decoder string
-
-// The decoders. Auto is Nvidia where this machine has it and the codec is one
-// that it knows, and FFmpeg everywhere else.
-const (
-	DecoderAuto      Decoder = "auto"
-	DecoderFFmpeg    Decoder = "ffmpeg"    // on the CPU, in OpenCV
-	DecoderGStreamer Decoder = "gstreamer" // on the CPU, in GStreamer: FFmpeg's decoders in the pipeline of Nvidia
-	DecoderNvidia    Decoder = "nvidia"    // in the Jetson's own hardware, in GStreamer
-)
-
-// Decoders are all of them, in the order of the documentation.
-var Decoders = []Decoder{DecoderAuto, DecoderFFmpeg, DecoderGStreamer, DecoderNvidia}
-
 // ErrDecoder is wrapped by the error of a decoder that this machine lacks or
 // that cannot decode what the camera sends.
 var ErrDecoder = errors.New("the decoder cannot be used")

@@ -14,21 +14,6 @@ import (
 	"github.com/bluenviron/gortsplib/v5/pkg/liberrors"
 )
 
-// Fault is why a camera on the network cannot be read, as a word for programs.
-type Fault string
-
-// The faults that are told apart.
-const (
-	FaultHost         Fault = "unknown-host" // its name has no address
-	FaultRoute        Fault = "no-route"     // no way to its address
-	FaultRefused      Fault = "refused"      // nothing listens on the port
-	FaultTimeout      Fault = "timeout"      // no answer
-	FaultUnauthorised Fault = "unauthorised" // user or password, RTSP 401 and 403
-	FaultPath         Fault = "wrong-path"   // RTSP 404
-	FaultAnswer       Fault = "answer"       // another refusal, or not RTSP
-	FaultVideo        Fault = "no-video"     // the stream has none that can be decoded
-)
-
 // advice is what someone at the machine should do.
 var advice = map[Fault]string{
 	FaultHost:         "check the name, or give the camera's IP address",

@@ -95,9 +95,8 @@ func (s *session) findVideo() bool {
 
 // unit is one picture as the camera coded it.
 type unit struct {
-	at    time.Time // when its last packet arrived
-	stamp uint32    // the camera's clock, in 1/90000 s
-	nals  [][]byte  // NAL units; of MJPEG the picture
+	at   time.Time // when its last packet arrived
+	nals [][]byte  // NAL units; of MJPEG the picture
 }
 
 // play calls on with every picture, from a goroutine of its own, until close.
@@ -115,7 +114,7 @@ func (s *session) play(ctx context.Context, t target, on func(unit)) error {
 	}
 	s.client.OnPacketRTP(s.media, s.format, func(p *rtp.Packet) {
 		if nals, err := decode(p); err == nil { // an error asks for the rest of a picture, or gives up a broken one
-			on(unit{at: time.Now(), stamp: p.Timestamp, nals: nals})
+			on(unit{at: time.Now(), nals: nals})
 		}
 	})
 	if _, err := s.client.Play(nil); err != nil {
