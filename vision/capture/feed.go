@@ -6,9 +6,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
+
+// keyframeWait is how long a camera may send pictures before the first that can
+// be decoded without an earlier one.
+const keyframeWait = 30 * time.Second
 
 // feed carries a camera's coded pictures from a session of our own through a
 // pipe into OpenCV. Its end is the decoder's end of stream, so that no read in
@@ -59,19 +64,23 @@ func openFeed(ctx context.Context, t target, s *session, d Decoder) (*feed, erro
 	return f, nil
 }
 
-// unit writes a coded picture, from the first keyframe on. A camera that
-// refreshes its picture bit by bit may never send one: after half the time-out
-// the decoder gets what there is. unit waits while the decoder is behind, which
-// the camera sees as a slow reader.
+// unit writes a coded picture, from the first keyframe on: before it there is
+// nothing that can be decoded. It waits while the decoder is behind, which the
+// camera sees as a slow reader.
 func (f *feed) unit(u unit) {
 	f.silence.Reset(f.timeout)
 	nals := u.nals
 	if !f.started {
-		if !f.session.keyframe(nals) && time.Since(f.begun) < f.timeout/2 {
+		if !f.session.keyframe(nals) {
+			if time.Since(f.begun) > keyframeWait {
+				f.end(fmt.Errorf("no keyframe in %v: set the camera's keyframe (GOP, I-frame) interval to about one second", keyframeWait))
+			}
 			return
 		}
 		f.started = true
-		nals = append(f.session.parameters(), nals...)
+		if !slices.ContainsFunc(nals, func(nal []byte) bool { return isSPS(f.session.codec, nal) }) {
+			nals = append(f.session.parameters(), nals...)
+		}
 	}
 	if old := f.size; f.size.read(f.session.codec, nals) && old.width > 0 {
 		f.end(fmt.Errorf("the resolution changed from %d×%d to %d×%d", old.width, old.height, f.size.width, f.size.height))

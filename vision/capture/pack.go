@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h264"
@@ -65,11 +66,17 @@ func delimiter(codec string) []byte {
 func (s *session) keyframe(nals [][]byte) bool {
 	switch s.codec {
 	case codecH264:
-		return h264.IsRandomAccess(nals)
+		return h264.IsRandomAccess(nals) || slices.ContainsFunc(nals, isRecoveryPoint)
 	case codecH265:
 		return h265.IsRandomAccess(nals)
 	}
 	return true
+}
+
+// isRecoveryPoint says whether an H.264 NAL unit is a recovery point (section
+// D.2.8), which cameras send that refresh their picture bit by bit.
+func isRecoveryPoint(nal []byte) bool {
+	return len(nal) > 1 && h264.NALUType(nal[0]&0x1f) == h264.NALUTypeSEI && nal[1] == 6
 }
 
 // size is what the last sequence parameter set said.
@@ -83,7 +90,7 @@ type size struct {
 // of H.265) and reports whether it changed the size.
 func (s *size) read(codec string, nals [][]byte) (changed bool) {
 	for _, nal := range nals {
-		if len(nal) == 0 || !isSPS(codec, nal) || bytes.Equal(nal, s.sps) {
+		if !isSPS(codec, nal) || bytes.Equal(nal, s.sps) {
 			continue
 		}
 		width, height, fps, err := parseSPS(codec, nal)
@@ -97,6 +104,9 @@ func (s *size) read(codec string, nals [][]byte) (changed bool) {
 }
 
 func isSPS(codec string, nal []byte) bool {
+	if len(nal) == 0 {
+		return false
+	}
 	switch codec {
 	case codecH264:
 		return h264.NALUType(nal[0]&0x1f) == h264.NALUTypeSPS

@@ -218,6 +218,24 @@ func TestTheResolutionChanges(t *testing.T) {
 	}
 }
 
+// TestTheStreamIsBelievedMoreThanItsDescription, which may name an old
+// resolution, also when pictures come before the first keyframe.
+func TestTheStreamIsBelievedMoreThanItsDescription(t *testing.T) {
+	s := camera(t, rtsptest.Options{FPS: 10})
+	s.Play(coded(t, rtsptest.H264, 500, 346))
+	for range 3 {
+		src := open(t, Options{URL: s.URL(), ReadTimeout: time.Second})
+		if f, err := src.Read(); err != nil || f.Width != 500 {
+			t.Errorf("got %+v, %v, want a width of 500", f, err)
+		} else {
+			shown(t, f)
+		}
+		if err := src.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestEveryFaultIsToldApart by Open, without the password.
 func TestEveryFaultIsToldApart(t *testing.T) {
 	s := camera(t, rtsptest.Options{User: "u", Password: "secret"})

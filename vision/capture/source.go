@@ -118,7 +118,7 @@ func (s *source) advice() string {
 	case vision.KindCSI:
 		return "check that the sensor is connected, that nvargus-daemon runs, and that no other program has it open"
 	case vision.KindRTSP:
-		return fmt.Sprintf("the camera answers, but gave no picture to decode within %v, over TCP first; outstation camera probe says more", s.target.OpenTimeout)
+		return "the camera answers, but gave no picture that can be decoded; outstation camera probe says more"
 	}
 	return "check the path and that it is a video that FFmpeg reads"
 }

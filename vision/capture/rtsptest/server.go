@@ -87,10 +87,10 @@ func (s *Server) listen(network, address string) (net.Listener, error) {
 func (s *Server) describe() *description.Session {
 	var f format.Format
 	first := s.clip.units[0]
-	switch {
-	case s.clip.Codec == MJPEG:
+	switch s.clip.Codec {
+	case MJPEG:
 		f = &format.MJPEG{}
-	case s.clip.Codec == H265:
+	case H265:
 		h := &format.H265{PayloadTyp: 96}
 		if !s.opts.NoSPS {
 			h.VPS, h.SPS, h.PPS = first[0], first[1], first[2]
