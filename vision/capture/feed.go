@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 )
@@ -78,9 +77,7 @@ func (f *feed) unit(u unit) {
 			return
 		}
 		f.started = true
-		if !slices.ContainsFunc(nals, func(nal []byte) bool { return isSPS(f.session.codec, nal) }) {
-			nals = append(f.session.parameters(), nals...)
-		}
+		nals = append(f.session.parameters(), nals...) // the stream's own come after, and hold
 	}
 	if old := f.size; f.size.read(f.session.codec, nals) && old.width > 0 {
 		f.end(fmt.Errorf("the resolution changed from %d×%d to %d×%d", old.width, old.height, f.size.width, f.size.height))

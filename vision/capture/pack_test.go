@@ -4,8 +4,12 @@ package capture
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"testing"
 	"time"
+
+	"github.com/bluenviron/mediacommon/v2/pkg/formats/mpegts"
 )
 
 // TestThePipesBytes: each picture ends with the delimiter of the next, so that
@@ -24,20 +28,40 @@ func TestThePipesBytes(t *testing.T) {
 		if want := "\x00\x00\x00\x01\x65\x01\x00\x00\x00\x01\x65\x02" + end; out.String() != want {
 			t.Errorf("%s: %x, want %x", codec, out.Bytes(), want)
 		}
-		out.Reset()
-		if p, err = newPack(DecoderFFmpeg, codec, &out); err != nil {
+	}
+}
+
+// TestTheTransportStreamCanBeRead by the library's own reader, with times that
+// go on although two pictures arrived at once.
+func TestTheTransportStreamCanBeRead(t *testing.T) {
+	var out bytes.Buffer
+	p, err := newPack(DecoderFFmpeg, codecH264, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		if err := p([][]byte{{0x65, byte(i + 1)}}, time.Second); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 3 {
-			// Two at the same time must not go back.
-			if err := p([][]byte{{0x65, byte(i)}}, time.Second); err != nil {
-				t.Fatal(err)
-			}
-			if n := out.Len(); n == 0 || n%188 != 0 || !bytes.Contains(out.Bytes(), []byte(end)) {
-				t.Errorf("%s: picture %d makes %d bytes of MPEG-TS", codec, i, n)
-			}
-			out.Reset()
+	}
+	r := mpegts.Reader{R: &out}
+	if err := r.Initialize(); err != nil {
+		t.Fatal(err)
+	}
+	var pictures []byte
+	last := int64(-1)
+	r.OnDataH264(r.Tracks()[0], func(_, dts int64, au [][]byte) error {
+		if dts <= last || len(au) != 2 || !bytes.Equal(au[1], delimiter(codecH264)) {
+			t.Errorf("after the time %d: %d, %x", last, dts, au)
 		}
+		last, pictures = dts, append(pictures, au[0][1]) // the reader drops the first delimiter
+		return nil
+	})
+	for err == nil {
+		err = r.Read()
+	}
+	if !errors.Is(err, io.EOF) || !bytes.Equal(pictures, []byte{1, 2, 3, 4}) {
+		t.Errorf("pictures %v, %v", pictures, err)
 	}
 }
 

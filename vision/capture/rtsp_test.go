@@ -324,7 +324,7 @@ func TestACancelledOpenReturns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	factory, err := Factory(Options{URL: "rtsp://" + l.Addr().String() + "/s", OpenTimeout: time.Minute})
+	factory, err := Factory(Options{URL: "rtsp://" + l.Addr().String() + "/s", OpenTimeout: time.Minute, ReadTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

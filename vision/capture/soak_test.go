@@ -70,9 +70,10 @@ func TestSoak(t *testing.T) {
 	}
 	p := serve(t, nil, cameras...)
 	began, early := time.Now(), usage{}
+	var wide [soakCameras]bool
 	for round := 0; time.Since(began) < length; round++ {
 		i := rand.IntN(soakCameras)
-		servers[i] = upset(t, servers[i], round)
+		servers[i] = upset(t, servers[i], round, &wide[i])
 		if early.Files == 0 && time.Since(began) > length/10 {
 			allOnline(t, p)
 			early = used(t)
@@ -103,7 +104,7 @@ func TestSoak(t *testing.T) {
 
 // upset fails a camera in one of the ways in turn and brings it back. A server
 // whose connections died is replaced, since it would hold them for ever.
-func upset(t *testing.T, s *rtsptest.Server, round int) *rtsptest.Server {
+func upset(t *testing.T, s *rtsptest.Server, round int, wide *bool) *rtsptest.Server {
 	t.Helper()
 	before := s.Played()
 	switch round % 3 {
@@ -112,7 +113,11 @@ func upset(t *testing.T, s *rtsptest.Server, round int) *rtsptest.Server {
 		time.Sleep(1500 * time.Millisecond) // the time-out is what is waited for
 		s.Stall(false)
 	case 1:
-		s.Play(coded(t, rtsptest.H264, 640-16*(round%8), 240))
+		width := 608
+		if *wide = !*wide; *wide {
+			width = 640
+		}
+		s.Play(coded(t, rtsptest.H264, width, 240))
 	default:
 		o := rtsptest.Options{FPS: 10, Clip: coded(t, rtsptest.H264, 320, 240), Address: s.Address()}
 		s.Die(true)
