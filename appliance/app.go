@@ -48,6 +48,7 @@ type app struct {
 	run       *lastRun
 	vision    *vision.Pipeline
 	heartbeat *heartbeat // nil without one
+	skips     skips      // of directories of pictures
 	demo      *demoCentre
 	web       *web.Server
 
@@ -243,7 +244,7 @@ func (a *app) prepareVision() (err error) {
 	}
 	for _, cam := range a.cfg.Vision.Cameras {
 		cam = heartbeatCamera(cam)
-		source, err := newSource(cam)
+		source, err := newSource(cam, a.skips.of(cam.ID, a.log))
 		if err != nil {
 			return fmt.Errorf("camera %s: %w", cam.ID, err)
 		}

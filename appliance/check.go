@@ -13,7 +13,6 @@ import (
 	"outstation/broker"
 	"outstation/uplink"
 	"outstation/uplink/wire"
-	"outstation/vision"
 )
 
 // checker collects what is wrong with the meaning of a configuration.
@@ -157,11 +156,7 @@ func (c *checker) model(key string, m ModelConfig) {
 
 func (c *checker) camera(key string, cam CameraConfig, models map[string]bool) {
 	c.level(key+".id", cam.ID)
-	if vision.Kind(cam.Source) == "" {
-		c.add(key+".source", "expected a file, rtsp://…, v4l2:///dev/videoN, gst:… or sim://line, got %q", cam.Source)
-	} else if _, err := newSource(cam); err != nil {
-		c.add(key+".source", "%v", err)
-	}
+	c.source(key, cam)
 	if cam.Model != "" && !models[cam.Model] {
 		c.add(key+".model", "no model is called %q; add it to vision.models", cam.Model)
 	}

@@ -120,6 +120,7 @@ type CameraConfig struct {
 	EveryFrame bool          `yaml:"every_frame"`
 	StallAfter time.Duration `yaml:"stall_after"`
 	Heartbeat  bool          `yaml:"heartbeat"`
+	Decoder    string        `yaml:"decoder"` // of RTSP; empty means auto
 }
 
 // UplinkConfig is the way to the centre.

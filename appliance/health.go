@@ -35,6 +35,8 @@ type facts struct {
 
 	heartbeat *heartbeatStats // nil without one
 
+	skips map[string]skip // by camera
+
 	config error // why the configuration on disk cannot be used, or nil
 
 	tokensError error // why nobody can post events
@@ -167,7 +169,7 @@ func visionCheck(f facts) wire.Check {
 		c.Checks = append(c.Checks, modelCheck(m, f.now))
 	}
 	for _, cam := range f.vision.Cameras {
-		c.Checks = append(c.Checks, cameraCheck(cam))
+		c.Checks = append(c.Checks, withSkips(cameraCheck(cam), f.skips[cam.ID]))
 	}
 	for _, sub := range c.Checks {
 		if severity(sub.State) > severity(c.State) {

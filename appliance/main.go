@@ -37,6 +37,7 @@ type commands struct {
 	Ledger  ledgerCommand  `cmd:"" help:"Account for every record, by route."`
 	Queue   queueCommand   `cmd:"" help:"Look into the queue, move it, or mend it."`
 	Clients clientsCommand `cmd:"" help:"See which devices are connected, and keep one out."`
+	Camera  cameraCommand  `cmd:"" help:"Look at a camera before it is configured."`
 	DLQ     dlqCommand     `cmd:"" name:"dlq" help:"Work with dead letters."`
 	User    userCommand    `cmd:"" help:"Work with the users of the local broker."`
 	Sim     simCommand     `cmd:"" help:"Work with the simulated line."`

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"outstation/appliance/internal/forward"
@@ -19,6 +20,7 @@ func (a *app) facts() facts {
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
 		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
+		skips: a.skips.all(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -71,6 +73,9 @@ func webCameras(cfg []CameraConfig, f facts) []web.Camera {
 		reason := c.Reason
 		if c.Detail != "" {
 			reason += ": " + c.Detail
+		}
+		if said := f.skips[c.ID].String(); said != "" {
+			reason = strings.TrimPrefix(reason+"; "+said, "; ")
 		}
 		out[i] = web.Camera{
 			ID: c.ID, Source: redact(cfg[i].Source), Model: c.Model, State: web.CameraState(c.State), Reason: reason, Since: c.Since,

@@ -66,14 +66,17 @@ type Grabber interface {
 const (
 	KindRTSP = "rtsp"
 	KindV4L2 = "v4l2"
+	KindCSI  = "csi"
+	KindDir  = "dir"
 	KindGst  = "gst"
 	KindSim  = "sim"
 	KindFile = "file"
 )
 
 // Kind names the kind of a source address: rtsp:// and rtsps:// are KindRTSP,
-// v4l2:// KindV4L2, gst: KindGst, sim:// KindSim, and a path with or without
-// file:// KindFile. It returns "" for an empty address and for any other scheme.
+// v4l2:// KindV4L2, csi:// KindCSI, dir:// KindDir, gst: KindGst, sim:// KindSim,
+// and a path with or without file:// KindFile. It returns "" for an empty
+// address and for any other scheme.
 func Kind(address string) string {
 	scheme, _, found := strings.Cut(address, "://")
 	switch {
@@ -85,10 +88,8 @@ func Kind(address string) string {
 		return KindFile
 	case scheme == "rtsp" || scheme == "rtsps":
 		return KindRTSP
-	case scheme == "v4l2":
-		return KindV4L2
-	case scheme == "sim":
-		return KindSim
+	case scheme == KindV4L2, scheme == KindCSI, scheme == KindDir, scheme == KindSim:
+		return scheme
 	}
 	return ""
 }
