@@ -19,7 +19,7 @@ func (a *app) facts() facts {
 		now: time.Now(), started: a.started,
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
-		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
+		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(), socket: a.socketStats(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -41,6 +41,7 @@ func (a *app) snapshot() web.Snapshot {
 		Dead:      webDead(f),
 		Ledger:    webLedger(a.queue.Ledger(), f.queue.Deaths),
 		Uplink:    webUplink(f.link),
+		Socket:    webSocket(f.socket),
 		Events:    web.Events{Sources: webSources(a.forward.stats.Stats()), Posts: a.ingest.answers()},
 	}
 	if a.demo != nil {
