@@ -68,19 +68,22 @@ func TestASenderThatNeverReads(t *testing.T) {
 	deaf.expectOK(id(lines))
 }
 
-// TestASenderThatEndsWithoutReading does not keep its connection.
+// TestASenderThatEndsWithoutReading does not keep its connection, whether it
+// ends before or after it was found out.
 func TestASenderThatEndsWithoutReading(t *testing.T) {
-	r := run(t, nil)
-	s := r.dial()
-	for n := range 10000 {
-		s.send(line(n, "") + "\n")
-	}
-	if err := s.conn.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "no connection", func() bool { return r.s.Stats().Connections == 0 })
-	if st := r.s.Stats(); st.Accepted != 10000 || st.AnswersDropped == 0 {
-		t.Errorf("got %+v", st)
+	for _, lines := range []int{2900, 3000, 3100, 10000} {
+		r := run(t, nil)
+		s := r.dial()
+		for n := range lines {
+			s.send(line(n, "") + "\n")
+		}
+		if err := s.conn.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "no connection", func() bool { return r.s.Stats().Connections == 0 })
+		if st := r.s.Stats(); st.Accepted != uint64(lines) || lines == 10000 && st.AnswersDropped == 0 {
+			t.Errorf("got %+v", st)
+		}
 	}
 }
 
