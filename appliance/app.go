@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"outstation/appliance/internal/socket"
 	"outstation/broker"
 	"outstation/uplink"
 	"outstation/uplink/wire"
@@ -47,8 +48,9 @@ type app struct {
 	service   *service
 	run       *lastRun
 	vision    *vision.Pipeline
-	heartbeat *heartbeat // nil without one
-	skips     skips      // of directories of pictures
+	socket    *socket.Server // nil without one
+	heartbeat *heartbeat     // nil without one
+	skips     skips          // of directories of pictures
 	demo      *demoCentre
 	web       *web.Server
 
@@ -76,8 +78,10 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		a.openRetrier,
 		func() error { return a.openBroker(opt) },
 		a.prepareVision,
+		a.prepareSocket,
 		a.openHealth,
 		a.openService,
+		a.openSocket,
 		a.serveVision,
 		a.openWeb,
 	} {

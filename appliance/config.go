@@ -92,6 +92,7 @@ type VisionConfig struct {
 	Threads     int            `yaml:"threads"`
 	Models      []ModelConfig  `yaml:"models"`
 	Cameras     []CameraConfig `yaml:"cameras"`
+	Socket      SocketConfig   `yaml:"socket"`
 
 	EngineDir string `yaml:"-"` // where TensorRT engines are kept, below DataDir
 }
@@ -278,6 +279,7 @@ func defaultConfig() Config {
 		Vision: VisionConfig{
 			ONNXRuntime: "/usr/lib/outstation/libonnxruntime.so.1",
 			Providers:   []string{"tensorrt", "cuda", "cpu"},
+			Socket:      defaultSocket(),
 		},
 		Uplink: UplinkConfig{
 			KeepAlive:      uplink.DefaultKeepAlive,

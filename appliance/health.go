@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"outstation/appliance/internal/socket"
 	"outstation/appliance/internal/strictyaml"
 	"outstation/broker"
 	"outstation/uplink"
@@ -34,6 +35,7 @@ type facts struct {
 	retry    uplink.RetryStats
 
 	heartbeat *heartbeatStats // nil without one
+	socket    socket.Stats
 
 	skips map[string]skip // by camera
 
@@ -46,7 +48,7 @@ type facts struct {
 // diagnose builds the health tree, the parts nearest to the centre first.
 func diagnose(f facts) []wire.Check {
 	checks := append([]wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f)}, heartbeatCheck(f)...)
-	return append(checks, webCheck(f), configCheck(f))
+	return append(checks, socketCheck(f.socket), webCheck(f), configCheck(f))
 }
 
 func linkCheck(f facts) wire.Check {

@@ -84,6 +84,7 @@ func testConfig(t testing.TB, dir string, brokers ...string) Config {
 	cfg.Uplink.Queue.MinFreeBytes = 1 << 20
 	cfg.Uplink.Backoff = BackoffConfig{Floor: 50 * time.Millisecond, Ceiling: 200 * time.Millisecond, Stable: time.Minute}
 	cfg.Vision.Providers = []string{"cpu"}
+	cfg.Vision.Socket.Path = "" // the default is that of an appliance that is installed
 	return cfg
 }
 

@@ -20,7 +20,7 @@ func (a *app) facts() facts {
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
 		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
-		skips: a.skips.all(),
+		skips: a.skips.all(), socket: a.socketStats(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -42,6 +42,7 @@ func (a *app) snapshot() web.Snapshot {
 		Dead:      webDead(f),
 		Ledger:    webLedger(a.queue.Ledger(), f.queue.Deaths),
 		Uplink:    webUplink(f.link),
+		Socket:    webSocket(f.socket),
 		Events:    web.Events{Sources: webSources(a.forward.stats.Stats()), Posts: a.ingest.answers()},
 	}
 	if a.demo != nil {

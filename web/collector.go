@@ -43,6 +43,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	sinks.uplink(s.Uplink)
 	sinks.downlink(s.Uplink.Down, s.Uplink.CertExpiresAt)
 	sinks.events(s.Events)
+	sinks.socket(s.Socket)
 	if s.Centre.Demo {
 		sinks.counter("demo_centre_messages_total", "Messages that the stand-in centre received.", s.Centre.Messages)
 	}

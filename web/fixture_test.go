@@ -73,6 +73,9 @@ func line() Snapshot {
 			},
 			Posts: []PostAnswer{{Status: 202, Count: 40}, {Status: 401, Count: 2}},
 		},
+		Socket: Socket{Path: "/run/outstation/vision.sock", Listening: true, Connections: 2, MaxConnections: 1024, Accepted: 20311,
+			Refused:            []SocketRefusals{{"invalid", 3}, {"too_long", 1}, {"cut_off", 0}, {"not_stored", 0}},
+			ConnectionsRefused: 4, AnswersDropped: 5, LastRefusal: "expected UTF-8, got other bytes", LastRefusalAt: noon.Add(-2 * time.Minute)},
 		Ledger: []RouteLedger{
 			{Route: "detection", Accepted: Amount{68522, 27408800}, Delivered: Amount{66000, 26400000},
 				Queued: Amount{2500, 1000000}, Dead: Amount{2, 800}, Expired: Amount{20, 8000}, DeadLetters: 3},

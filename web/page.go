@@ -71,6 +71,7 @@ func pageFuncs() template.FuncMap {
 		"tone":        toneOf,
 		"clip":        clip,
 		"rate":        rate,
+		"refusals":    Socket.refusals,
 		"inspectedBy": inspectedBy,
 		"idle":        func(perS float64) bool { return perS < 0.05 },
 	}

@@ -24,6 +24,7 @@ type Snapshot struct {
 	Uplink    Uplink        `json:"uplink"`
 	Centre    Centre        `json:"centre"`
 	Events    Events        `json:"events"`
+	Socket    Socket        `json:"socket"`
 }
 
 // HealthState is the verdict of a check or of the whole appliance.
@@ -280,6 +281,7 @@ func (s Snapshot) withLists() Snapshot {
 	s.Broker.Busiest = list(s.Broker.Busiest)
 	s.Queue.Lanes = list(s.Queue.Lanes)
 	s.Events.Sources, s.Events.Posts = list(s.Events.Sources), list(s.Events.Posts)
+	s.Socket.Refused = list(s.Socket.Refused)
 	for _, h := range []*Histogram{&s.Broker.Puback, &s.Queue.Commit, &s.Uplink.Puback} {
 		h.Buckets = list(h.Buckets)
 	}
