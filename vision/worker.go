@@ -129,6 +129,7 @@ func (w *worker) inspect(d Detector, c *camera, f Frame) {
 	e := Event{
 		Camera:      f.Camera,
 		CapturedAt:  f.Arrived,
+		Clock:       f.Clock,
 		InferredAt:  ended.Add(-t.Postprocess),
 		Model:       w.opts.Name,
 		FrameWidth:  f.Width,
