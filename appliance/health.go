@@ -34,6 +34,7 @@ type facts struct {
 	retry    uplink.RetryStats
 
 	heartbeat *heartbeatStats // nil without one
+	blind     blindStats
 
 	config error // why the configuration on disk cannot be used, or nil
 
@@ -169,6 +170,7 @@ func visionCheck(f facts) wire.Check {
 	for _, cam := range f.vision.Cameras {
 		c.Checks = append(c.Checks, cameraCheck(cam))
 	}
+	c.Checks = append(append(c.Checks, stuckCheck(f)...), blindCheck(f.blind)...)
 	for _, sub := range c.Checks {
 		if severity(sub.State) > severity(c.State) {
 			c.State, c.Detail = sub.State, sub.Name+": "+sub.Detail
@@ -197,12 +199,18 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 		if c.EventsDropped > 0 {
 			out.State, out.Detail = wire.Impaired, fmt.Sprintf("%d events were dropped since the start", c.EventsDropped)
 		}
+		if blind := blindDetail(c); blind != "" {
+			out.State, out.Detail = wire.Impaired, blind
+		}
 		out.Since = wire.At(c.Since)
 		return out
 	}
 	detail := string(c.State) + ", " + c.Reason
 	if c.Detail != "" {
 		detail += ": " + c.Detail
+	}
+	if blind := blindDetail(c); blind != "" {
+		detail += "; " + blind
 	}
 	out := check(name, wire.Impaired, detail)
 	out.Since = wire.At(c.Since)

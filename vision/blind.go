@@ -67,12 +67,12 @@ type account struct {
 	totals   map[BlindReason]time.Duration // of closed intervals
 }
 
-// begin starts the account at from.
-func (a *account) begin(from Account, now time.Time) {
+// begin starts the account, or continues the one that it was made with.
+func (a *account) begin(now time.Time) {
 	if a.after == 0 {
 		return
 	}
-	a.active, a.until, a.coverage = true, from.Until, from.Coverage
+	a.active = true
 	if a.until.IsZero() {
 		a.until = now
 	}
@@ -180,7 +180,7 @@ func (c *camera) blindReason() BlindReason {
 	if c.facts.phase == phaseHeld {
 		return BlindDropped // it waits for the detector
 	}
-	if 2*now.Sub(c.heard) >= now.Sub(c.account.seen) {
+	if c.stats.Frames == c.marked.Frames || 2*now.Sub(c.heard) >= now.Sub(c.account.seen) {
 		return BlindStalled // for most of the time there was nothing
 	}
 	lost := c.stats.Dropped + c.stats.DetectorErrors - c.marked.Dropped - c.marked.DetectorErrors

@@ -66,7 +66,7 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 	}
 	if o.Model != "" {
 		c.limits.inspect = max(o.StallAfter, 3*c.throttle.interval)
-		c.account = account{camera: o.ID, after: o.blindAfter()}
+		c.account = account{camera: o.ID, after: o.BlindLimit(), until: o.Account.Until, coverage: o.Account.Coverage.clone()}
 	}
 	c.stats = CameraStats{ID: o.ID, Kind: o.Kind, Model: o.Model}
 	return c
@@ -76,7 +76,7 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 func (c *camera) begin(now time.Time) {
 	c.update(func() {
 		c.facts.since, c.state.Since, c.heard = now, now, now
-		c.account.begin(c.opts.Account, now)
+		c.account.begin(now)
 	})
 }
 

@@ -96,7 +96,8 @@ type CameraOptions struct {
 	Account Account
 }
 
-func (c CameraOptions) blindAfter() time.Duration {
+// BlindLimit is BlindAfter or its default.
+func (c CameraOptions) BlindLimit() time.Duration {
 	if c.BlindAfter > 0 {
 		return c.BlindAfter
 	}

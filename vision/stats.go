@@ -22,7 +22,7 @@ type Stats struct {
 // Stuck returns an error that wraps ErrStuck when so many calls never returned
 // that no connection is replaced any more: only a new process helps.
 func (s Stats) Stuck() error {
-	if s.StuckReaders < s.MaxStuck {
+	if s.MaxStuck == 0 || s.StuckReaders < s.MaxStuck {
 		return nil
 	}
 	return fmt.Errorf("%w: %d of at most %d", ErrStuck, s.StuckReaders, s.MaxStuck)

@@ -72,6 +72,9 @@ func pageFuncs() template.FuncMap {
 		"clip":        clip,
 		"rate":        rate,
 		"inspectedBy": inspectedBy,
+		"looked":      lookedOf,
+		"blind":       blindOf,
+		"stuck":       stuckOf,
 		"idle":        func(perS float64) bool { return perS < 0.05 },
 	}
 }
