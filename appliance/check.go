@@ -168,6 +168,7 @@ func (c *checker) camera(key string, cam CameraConfig, models map[string]bool) {
 		c.add(key+".lossless", "a lossless camera inspects every frame; leave fps out")
 	}
 	c.positive(key+".stall_after", cam.StallAfter)
+	c.blindAfter(key+".blind_after", cam)
 }
 
 func (c *checker) uplink(cfg Config) {

@@ -120,6 +120,7 @@ type CameraConfig struct {
 	Lossless   bool          `yaml:"lossless"`
 	EveryFrame bool          `yaml:"every_frame"`
 	StallAfter time.Duration `yaml:"stall_after"`
+	BlindAfter time.Duration `yaml:"blind_after"` // 0: vision.DefaultBlindAfter, or longer for a low FPS
 	Heartbeat  bool          `yaml:"heartbeat"`
 	Decoder    string        `yaml:"decoder"` // of RTSP; empty means auto
 }

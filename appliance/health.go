@@ -36,8 +36,8 @@ type facts struct {
 
 	heartbeat *heartbeatStats // nil without one
 	socket    socket.Stats
-
-	skips map[string]skip // by camera
+	blind     blindStats
+	skips     map[string]skip // by camera
 
 	config error // why the configuration on disk cannot be used, or nil
 
@@ -173,6 +173,7 @@ func visionCheck(f facts) wire.Check {
 	for _, cam := range f.vision.Cameras {
 		c.Checks = append(c.Checks, withSkips(cameraCheck(cam), f.skips[cam.ID]))
 	}
+	c.Checks = append(append(c.Checks, stuckCheck(f)...), blindCheck(f.blind)...)
 	for _, sub := range c.Checks {
 		if severity(sub.State) > severity(c.State) {
 			c.State, c.Detail = sub.State, sub.Name+": "+sub.Detail
@@ -188,12 +189,18 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 		if c.EventsDropped > 0 {
 			out.State, out.Detail = wire.Impaired, fmt.Sprintf("%d events were dropped since the start", c.EventsDropped)
 		}
+		if blind := blindDetail(c); blind != "" {
+			out.State, out.Detail = wire.Impaired, blind
+		}
 		out.Since = wire.At(c.Since)
 		return out
 	}
 	detail := string(c.State) + ", " + c.Reason
 	if c.Detail != "" {
 		detail += ": " + c.Detail
+	}
+	if blind := blindDetail(c); blind != "" {
+		detail += "; " + blind
 	}
 	out := check(name, wire.Impaired, detail)
 	out.Since = wire.At(c.Since)

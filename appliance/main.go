@@ -58,7 +58,8 @@ type env struct {
 }
 
 // mainCode runs one command and returns the exit status: 0 for success, 1 for
-// a failure, 2 for a command line or configuration that cannot be used.
+// a failure, 2 for a command line or configuration that cannot be used, 3 for an
+// appliance that wants to be started again.
 func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
 	var cli commands
 	exit := -1
@@ -84,6 +85,9 @@ func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
 		fmt.Fprintln(errOut, "outstation:", err)
 		if errors.As(err, new(usageError)) {
 			return 2
+		}
+		if errors.As(err, new(restartError)) {
+			return restartCode
 		}
 		return 1
 	}

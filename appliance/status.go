@@ -20,7 +20,7 @@ func (a *app) facts() facts {
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
 		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
-		skips: a.skips.all(), socket: a.socketStats(),
+		skips: a.skips.all(), socket: a.socketStats(), blind: a.blind.stats(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -84,6 +84,8 @@ func webCameras(cfg []CameraConfig, f facts) []web.Camera {
 			Frames: c.Frames, Inspected: c.Inspected, Dropped: c.Dropped, Throttled: c.Throttled,
 			Events: c.Events, EventsDropped: c.EventsDropped, DetectorErrors: c.DetectorErrors, Reconnects: c.Reconnects,
 			LastFrameAt: c.LastFrame, Heartbeat: cfg[i].Heartbeat,
+			Masked: c.Masked, StalledS: c.Stalled.Seconds(), Abandoned: c.Abandoned, Stuck: c.StuckReaders,
+			Looked: webLooked(c, f.blind.Off[c.ID]),
 		}
 		if cfg[i].Heartbeat {
 			out[i].Events -= min(out[i].Events, f.heartbeat.Empty)

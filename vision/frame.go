@@ -27,8 +27,9 @@ type Image interface {
 // Frame is one picture of one camera.
 type Frame struct {
 	Camera  string    // set by the Pipeline
-	Seq     uint64    // from 1, per camera, gapless over reconnects; set by the Pipeline
+	Seq     uint64    // from 1, per camera, gapless over reconnects and abandoned connections; set by the Pipeline
 	Arrived time.Time // when the read returned, not when it began
+	Clock   string    // what the wall clock was worth then; see Options.ClockState
 	Width   int       // pixels
 	Height  int       // pixels
 	Image   Image
@@ -47,7 +48,9 @@ type Source interface {
 	// opened again; any other error asks for a reconnect.
 	Read() (Frame, error)
 
-	// Close frees the connection. It is never called during Open or Read.
+	// Close frees the connection. It is never called during Open or Read: when
+	// one of them does not return, ctx ends, another Source is opened, and this
+	// one is closed by its own goroutine whenever the call returns.
 	Close() error
 }
 

@@ -90,6 +90,11 @@ func (k sink) counter(name, help string, value uint64, labels ...string) {
 	k.send(prometheus.CounterValue, name, help, float64(value), labels)
 }
 
+// seconds is a counter of time.
+func (k sink) seconds(name, help string, value float64, labels ...string) {
+	k.send(prometheus.CounterValue, name, help, value, labels)
+}
+
 // states sends 1 for the present state and 0 for all others, so that a state that ends is seen to end.
 func (k sink) states(name, help, present string, all []string, labels ...string) {
 	for _, state := range all {

@@ -73,6 +73,9 @@ func pageFuncs() template.FuncMap {
 		"rate":        rate,
 		"refusals":    Socket.refusals,
 		"inspectedBy": inspectedBy,
+		"looked":      lookedOf,
+		"blind":       blindOf,
+		"stuck":       stuckOf,
 		"idle":        func(perS float64) bool { return perS < 0.05 },
 	}
 }

@@ -90,6 +90,13 @@ type Camera struct {
 
 	LastFrameAt time.Time `json:"last_frame_at,omitzero"`
 
+	Masked    uint64  `json:"masked"`    // kept from the detector: nothing moved, or a mask hid all of it
+	StalledS  float64 `json:"stalled_s"` // seconds in which frames were expected and none came
+	Abandoned uint64  `json:"abandoned"` // connections given up in a call that did not return
+	Stuck     int     `json:"stuck"`     // such calls that still have not returned
+	// Looked is absent for a camera that is not inspected.
+	Looked *Looked `json:"looked,omitempty"`
+
 	// Heartbeat says that the camera shows known footage, which proves the detector and is in no sum of the page.
 	Heartbeat bool `json:"heartbeat"`
 }
