@@ -185,6 +185,8 @@ func TestSocketThatCannotBeMade(t *testing.T) {
 		a.Close()
 	}
 	const path = socket.DefaultPath
+	cfg.Vision.Socket.Path = path
+	startApp(t, cfg) // whatever this machine has there
 	for _, c := range []struct {
 		stats socket.Stats
 		state string
