@@ -5,7 +5,6 @@ package onnx
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -18,10 +17,10 @@ const (
 	// and there are as many cameras.
 	maxMeasured = 8
 
-	// measureFor bounds all measurements of a model together, and measureOne
-	// those of one size, the time to make its session left out.
+	// measureFor bounds the measurement of a model, the first run of its
+	// smallest batch left out, and rounds how often each size is run.
 	measureFor = 2 * time.Second
-	measureOne = 200 * time.Millisecond
+	rounds     = 12
 
 	// worthwhile is how much of the best rate a smaller batch must reach to be
 	// chosen: waiting for a larger one costs time too.
@@ -56,18 +55,16 @@ func (d *Detector) connectTo(o Options, provider string, outDims ort.Shape) erro
 		return fmt.Errorf("max_batch %d: the graph's batch is fixed at %d; leave max_batch out, or export the model with a dynamic batch", o.MaxBatch, fixed)
 	}
 	d.info.Rates = nil
-	want := sizes(o.most(max(1, o.MaxBatch)))
+	var bound *binding
+	var err error
 	switch {
 	case fixed > 0:
-		want = []int{fixed}
+		bound, err = bind(o, provider, d.shape, outDims, []int{fixed})
 	case o.MaxBatch == 0 && provider != ProviderTensorRT: // which builds an engine for each size
-		most, err := d.measure(o, provider, outDims)
-		if err != nil {
-			return err
-		}
-		want = sizes(most)
+		bound, err = d.measured(o, provider, outDims)
+	default:
+		bound, err = bind(o, provider, d.shape, outDims, sizes(o.most(max(1, o.MaxBatch))))
 	}
-	bound, err := bind(o, provider, d.shape, outDims, want)
 	if err != nil {
 		return err
 	}
@@ -75,28 +72,75 @@ func (d *Detector) connectTo(o Options, provider string, outDims ort.Shape) erro
 	return nil
 }
 
-// measure finds out how large batches should be, and notes the rates. It is an
-// error when not even one picture can be run; a larger batch that cannot be is
+// measured makes the sessions that measuring says, and notes the rates.
+func (d *Detector) measured(o Options, provider string, outDims ort.Shape) (*binding, error) {
+	all := sizes(o.most(maxMeasured))
+	b := memory(d.shape, outDims, all[len(all)-1])
+	rates, err := b.measure(all, func(n int) error { return b.connect(o, provider, d.shape, outDims, n) })
+	if err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	d.info.Rates = rates
+	best := smallest(rates)
+	if best == b.pictures {
+		return b, nil
+	}
+	if err := b.close(); err != nil { // it has memory and sessions that nobody needs
+		return nil, err
+	}
+	return bind(o, provider, d.shape, outDims, sizes(best))
+}
+
+// measure opens the sessions and returns how fast each is, by its fastest
+// run: others were held up by whatever else this device does. Sizes take
+// turns, so that what holds them up does not meet one alone. It is an error
+// when not even one picture can be run; a larger batch that cannot be is
 // noted, and none larger is tried.
-func (d *Detector) measure(o Options, provider string, outDims ort.Shape) (int, error) {
+func (b *binding) measure(all []int, open func(int) error) ([]vision.BatchRate, error) {
 	began := time.Now()
-	for _, n := range sizes(o.most(maxMeasured)) {
-		rate, err := d.rate(o, provider, outDims, n)
-		if err != nil && n == 1 {
-			return 0, err
+	var rates []vision.BatchRate
+	for i, n := range all {
+		r := vision.BatchRate{Batch: n}
+		err := open(n)
+		if err == nil {
+			err = b.race(&r)
+		}
+		if err != nil && i == 0 {
+			return nil, err
 		}
 		if err != nil {
-			d.info.Rates = append(d.info.Rates, vision.BatchRate{Batch: n, Error: err.Error()})
+			rates = append(rates, vision.BatchRate{Batch: n, Error: err.Error()})
 			break
 		}
-		d.info.Rates = append(d.info.Rates, vision.BatchRate{Batch: n, PerSecond: rate})
+		rates = append(rates, r)
 		// The next size takes two runs of twice as many pictures at least.
-		next := time.Duration(4 * float64(n) / rate * float64(time.Second))
+		next := time.Duration(4 * float64(n) / r.PerSecond * float64(time.Second))
 		if time.Since(began)+next > measureFor {
 			break
 		}
 	}
-	return smallest(d.info.Rates), nil
+	for range rounds {
+		for i := range rates {
+			if rates[i].Error != "" || time.Since(began) > measureFor {
+				continue
+			}
+			if err := b.race(&rates[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return rates, nil
+}
+
+// race runs a batch once, and keeps the rate if it is the best so far.
+func (b *binding) race(r *vision.BatchRate) error {
+	began := time.Now()
+	if err := b.run(r.Batch); err != nil {
+		return err
+	}
+	took := max(time.Since(began), time.Microsecond)
+	r.PerSecond = max(r.PerSecond, float64(r.Batch)/took.Seconds())
+	return nil
 }
 
 // smallest is the smallest batch that is nearly as fast as the best.
@@ -111,24 +155,4 @@ func smallest(rates []vision.BatchRate) int {
 		}
 	}
 	return 1
-}
-
-// rate measures pictures a second with batches of one size, in a session that
-// it closes again. The fastest run counts: others were held up by whatever
-// else this device does.
-func (d *Detector) rate(o Options, provider string, outDims ort.Shape, n int) (_ float64, err error) {
-	b, err := bind(o, provider, d.shape, outDims, []int{n})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, b.close()) }()
-	began, best := time.Now(), time.Duration(math.MaxInt64)
-	for runs := 0; runs < 2 || time.Since(began) < measureOne; runs++ {
-		start := time.Now()
-		if err := b.run(n); err != nil {
-			return 0, err
-		}
-		best = min(best, max(time.Since(start), time.Microsecond))
-	}
-	return float64(n) / best.Seconds(), nil
 }

@@ -41,7 +41,17 @@ type picture struct {
 // bind makes the memory, and a session on one provider for each of the sizes,
 // which ascend. outDims is the output for one picture.
 func bind(o Options, provider string, s shape, outDims ort.Shape, sizes []int) (*binding, error) {
-	n := sizes[len(sizes)-1]
+	b := memory(s, outDims, sizes[len(sizes)-1])
+	for _, size := range sizes {
+		if err := b.connect(o, provider, s, outDims, size); err != nil {
+			return nil, errors.Join(err, b.close())
+		}
+	}
+	return b, nil
+}
+
+// memory is a binding for n pictures without sessions.
+func memory(s shape, outDims ort.Shape, n int) *binding {
 	b := &binding{pictures: n, pixels: make([]byte, n*3*s.width*s.height), output: make([]float32, int64(n)*outDims.FlattenedSize())}
 	b.pinner.Pin(&b.pixels[0])
 	b.pinner.Pin(&b.output[0])
@@ -49,12 +59,7 @@ func bind(o Options, provider string, s shape, outDims ort.Shape, sizes []int) (
 		b.input = make([]float32, len(b.pixels))
 		b.pinner.Pin(&b.input[0])
 	}
-	for _, size := range sizes {
-		if err := b.connect(o, provider, s, outDims, size); err != nil {
-			return nil, errors.Join(fmt.Errorf("batch %d: %w", size, err), b.close())
-		}
-	}
-	return b, nil
+	return b
 }
 
 // connect makes the session for batches of one size.
@@ -71,7 +76,7 @@ func (b *binding) connect(o Options, provider string, s shape, outDims ort.Shape
 	}
 	session, nodes, err := open(o, provider, s, in, out, size)
 	if err != nil {
-		return err
+		return fmt.Errorf("batch %d: %w", size, err)
 	}
 	b.sessions, b.nodes = append(b.sessions, sized{size, session}), nodes
 	return nil
