@@ -72,6 +72,7 @@ func TestSoak(t *testing.T) {
 	began, early := time.Now(), usage{}
 	var wide [soakCameras]bool
 	for round := 0; time.Since(began) < length; round++ {
+		allOnline(t, p) // one that has not seen the old resolution would not mind the new
 		i := rand.IntN(soakCameras)
 		servers[i] = upset(t, servers[i], round, &wide[i])
 		if early.Files == 0 && time.Since(began) > length/10 {

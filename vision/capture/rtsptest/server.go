@@ -36,6 +36,7 @@ type Server struct {
 	address string
 	server  *gortsplib.Server
 	stream  *gortsplib.ServerStream
+	ready   chan struct{} // closed when there is a stream; requests may come sooner
 	stop    chan struct{}
 	stopped chan struct{}
 
@@ -57,7 +58,7 @@ func Start(o Options) (*Server, error) {
 	if o.Address == "" {
 		o.Address = "127.0.0.1:0"
 	}
-	s := &Server{opts: o, clip: o.Clip, stop: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Server{opts: o, clip: o.Clip, ready: make(chan struct{}), stop: make(chan struct{}), stopped: make(chan struct{})}
 	s.server = &gortsplib.Server{
 		Handler: s, RTSPAddress: o.Address, Listen: s.listen, DisableRTCPSenderReports: true,
 	}
@@ -65,7 +66,9 @@ func Start(o Options) (*Server, error) {
 		return nil, fmt.Errorf("rtsptest: %s: %w", o.Address, err)
 	}
 	s.stream = &gortsplib.ServerStream{Server: s.server, Desc: s.describe()}
-	if err := s.stream.Initialize(); err != nil {
+	err := s.stream.Initialize()
+	close(s.ready)
+	if err != nil {
 		s.server.Close()
 		return nil, fmt.Errorf("rtsptest: %w", err)
 	}
@@ -213,6 +216,7 @@ func (s *Server) play() {
 
 // allowed answers a request whose path or password is wrong.
 func (s *Server) allowed(conn *gortsplib.ServerConn, req *base.Request, path string) (*base.Response, error) {
+	<-s.ready
 	switch {
 	case s.opts.User != "" && !conn.VerifyCredentials(req, s.opts.User, s.opts.Password):
 		return &base.Response{StatusCode: base.StatusUnauthorized}, liberrors.ErrServerAuth{}
