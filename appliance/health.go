@@ -34,6 +34,7 @@ type facts struct {
 	retry    uplink.RetryStats
 
 	heartbeat *heartbeatStats // nil without one
+	models    modelFacts
 
 	config error // why the configuration on disk cannot be used, or nil
 
@@ -164,7 +165,7 @@ func visionCheck(f facts) wire.Check {
 		c.Detail = fmt.Sprintf("cameras: %d", cameras)
 	}
 	for _, m := range f.vision.Models {
-		c.Checks = append(c.Checks, modelCheck(m))
+		c.Checks = append(c.Checks, storedCheck(modelCheck(m), m.Name, f.models))
 	}
 	for _, cam := range f.vision.Cameras {
 		c.Checks = append(c.Checks, cameraCheck(cam))

@@ -37,6 +37,8 @@ type DetectorInfo struct {
 	Refused     []Refusal // those before it in the configured order
 	InputWidth  int       // pixels
 	InputHeight int       // pixels
+	ModelSHA256 string    // of the model's file, in hex; "" where it is not known
+	Runtime     string    // the library that runs it and its version; "" where it is not known
 }
 
 // Detector finds objects in frames. One goroutine uses it at a time.

@@ -8,6 +8,7 @@ type Event struct {
 	CapturedAt  time.Time // the frame's arrival
 	InferredAt  time.Time // the end of the model's run
 	Model       string
+	ModelSHA256 string      // of the file of the model that inspected this frame; "" where it is not known
 	Detections  []Detection // empty only for a camera with EveryFrame
 	FrameWidth  int         // pixels
 	FrameHeight int         // pixels

@@ -47,7 +47,12 @@ type ModelStats struct {
 	Refused     []Refusal
 	InputWidth  int
 	InputHeight int
-	Inferences  uint64
+	ModelSHA256 string // of the model's file, "" where its detector does not say
+	Runtime     string // the library that runs it and its version, such as "onnxruntime 1.26.0"
+	Inferences  uint64 // that succeeded
+	Errors      uint64 // inferences that failed
+	Failing     uint64 // of them in a row, up to now; 0 once one succeeded
+	Swaps       uint64 // detectors that took over from another; see Swap
 	Preprocess  Quantiles
 	Run         Quantiles
 	Postprocess Quantiles

@@ -15,9 +15,11 @@ type worker struct {
 	backoff func(int) time.Duration
 	log     *slog.Logger
 	cameras []*camera
-	wake    chan struct{} // a frame may be waiting
-	exited  chan struct{} // closed when run returns
-	turn    int           // the camera to look at first; only run uses it
+	wake    chan struct{}  // a frame may be waiting
+	exited  chan struct{}  // closed when run returns
+	turn    int            // the camera to look at first; only run uses it
+	swaps   chan Detector  // a detector that takes over; see Swap
+	closing sync.WaitGroup // of detectors that were replaced
 
 	mu    sync.Mutex
 	stats ModelStats
@@ -33,6 +35,7 @@ func newWorker(o ModelOptions, p *Pipeline) *worker {
 		log:     p.opts.Logger.With("model", o.Name),
 		wake:    make(chan struct{}, 1),
 		exited:  make(chan struct{}),
+		swaps:   make(chan Detector),
 		stats:   ModelStats{Name: o.Name},
 	}
 }
@@ -52,12 +55,14 @@ func (w *worker) run(ctx context.Context) {
 	if detector == nil {
 		return
 	}
-	defer func() {
-		if err := detector.Close(); err != nil {
-			w.log.Warn("closing the detector", "error", err)
-		}
-	}()
+	defer w.closing.Wait()
+	defer func() { w.shut(detector) }()
 	for ctx.Err() == nil {
+		select {
+		case d := <-w.swaps: // also when a frame is always waiting
+			detector = w.replace(detector, d)
+		default:
+		}
 		c, f, ok := w.next()
 		if ok {
 			w.inspect(detector, c, f)
@@ -65,13 +70,15 @@ func (w *worker) run(ctx context.Context) {
 		}
 		select {
 		case <-w.wake:
+		case d := <-w.swaps:
+			detector = w.replace(detector, d)
 		case <-ctx.Done():
 		}
 	}
 }
 
-// open loads the model, again and again with back-off. It returns nil when ctx
-// ended first.
+// open loads the model, again and again with back-off, unless a swap brings
+// one. It returns nil when ctx ended first.
 func (w *worker) open(ctx context.Context) Detector {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		detector, err := w.opts.Open(ctx)
@@ -83,9 +90,23 @@ func (w *worker) open(ctx context.Context) Detector {
 			return detector
 		}
 		w.log.Error("the model cannot be loaded", "error", err, "attempt", attempt)
-		if sleep(ctx, w.backoff(attempt)) != nil {
-			return nil
+		if d := w.await(ctx, w.backoff(attempt)); d != nil {
+			w.loaded(d, nil)
+			return d
 		}
+	}
+	return nil
+}
+
+// await waits for wait, and returns a detector if one is swapped in meanwhile.
+func (w *worker) await(ctx context.Context, wait time.Duration) Detector {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case d := <-w.swaps:
+		return d
+	case <-t.C:
+	case <-ctx.Done():
 	}
 	return nil
 }
@@ -98,6 +119,7 @@ func (w *worker) loaded(d Detector, err error) {
 	} else {
 		info := d.Info()
 		w.stats.Ready, w.stats.Error = true, ""
+		w.stats.ModelSHA256, w.stats.Runtime = info.ModelSHA256, info.Runtime
 		w.stats.Provider, w.stats.Refused = info.Provider, slices.Clone(info.Refused)
 		w.stats.InputWidth, w.stats.InputHeight = info.InputWidth, info.InputHeight
 		w.log.Info("model loaded", "provider", info.Provider, "refused", info.Refused)
@@ -131,10 +153,12 @@ func (w *worker) inspect(d Detector, c *camera, f Frame) {
 		CapturedAt:  f.Arrived,
 		InferredAt:  ended.Add(-t.Postprocess),
 		Model:       w.opts.Name,
+		ModelSHA256: d.Info().ModelSHA256,
 		FrameWidth:  f.Width,
 		FrameHeight: f.Height,
 	}
 	if err != nil {
+		w.failed()
 		w.log.Debug("detection failed", "camera", f.Camera, "seq", f.Seq, "error", err)
 	} else {
 		e.Detections = slices.Clone(found)
@@ -147,9 +171,18 @@ func (w *worker) count(t Timing) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stats.Inferences++
+	w.stats.Failing = 0
 	w.pre.add(t.Preprocess)
 	w.infer.add(t.Run)
 	w.post.add(t.Postprocess)
+}
+
+// failed counts an inference that returned an error.
+func (w *worker) failed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats.Errors++
+	w.stats.Failing++
 }
 
 func (w *worker) snapshot() ModelStats {

@@ -72,6 +72,7 @@ func pageFuncs() template.FuncMap {
 		"clip":        clip,
 		"rate":        rate,
 		"inspectedBy": inspectedBy,
+		"modelNotes":  modelNotes,
 		"idle":        func(perS float64) bool { return perS < 0.05 },
 	}
 }

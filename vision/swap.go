@@ -1,0 +1,68 @@
+package vision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// ErrNoModel is wrapped by Swap's error for a name that is not in Options.Models.
+var ErrNoModel = errors.New("no such model in the pipeline")
+
+// Swap opens another detector for a model and puts it in the place of the one
+// that serves. That one inspects frames until then, finishes the frame in
+// hand, and is closed after the switch. When open fails, or ctx or the
+// pipeline ends first, the old one stays. A model that could not be loaded so
+// far is loaded with it.
+//
+// Swap returns when the next frame goes to the new detector. It is safe for
+// concurrent use and needs a pipeline that is served, or it waits for ctx.
+func (p *Pipeline) Swap(ctx context.Context, model string, open OpenDetector) error {
+	w := p.worker(model)
+	if w == nil {
+		return fmt.Errorf("vision: %q: %w", model, ErrNoModel)
+	}
+	d, err := open(ctx)
+	if err != nil {
+		return fmt.Errorf("vision: model %q: %w", model, err)
+	}
+	select {
+	case w.swaps <- d:
+		return nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-w.exited:
+		err = ErrServed
+	case <-p.done:
+		err = ErrServed
+	}
+	return errors.Join(fmt.Errorf("vision: model %q is not replaced: %w", model, err), d.Close())
+}
+
+func (p *Pipeline) worker(model string) *worker {
+	for _, w := range p.workers {
+		if w.opts.Name == model {
+			return w
+		}
+	}
+	return nil
+}
+
+// replace notes the new detector and closes the old one without waiting for
+// it: freeing a GPU's memory takes longer than a frame may wait.
+func (w *worker) replace(old, next Detector) Detector {
+	w.loaded(next, nil)
+	w.mu.Lock()
+	w.stats.Swaps++
+	w.stats.Failing = 0
+	w.mu.Unlock()
+	w.closing.Go(func() { w.shut(old) })
+	return next
+}
+
+// shut closes a detector.
+func (w *worker) shut(d Detector) {
+	if err := d.Close(); err != nil {
+		w.log.Warn("closing the detector", "error", err)
+	}
+}
