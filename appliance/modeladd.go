@@ -83,7 +83,7 @@ func (c *modelAddCommand) addition(e *env, s *models.Store) (a models.Addition, 
 	}}
 	entry, known := models.Known(c.Model)
 	switch {
-	case known && !exists(c.Model):
+	case known: // a file of that name is ./NAME
 		if c.SHA256 != "" || c.Golden != "" || c.YAML != "" {
 			return a, usageError{fmt.Errorf("%s is known with its hash and golden frames; leave --sha256, --golden and --yaml out", c.Model)}
 		}
@@ -121,7 +121,13 @@ func (c *modelAddCommand) fromFile(s *models.Store) (a models.Addition, err erro
 		return a, usageError{fmt.Errorf("%s: expected a file, got %v", path, info.Mode().Type())}
 	}
 	a = models.Addition{Name: models.NameOf(path), Source: path, SHA256: c.SHA256, Bytes: info.Size(), Fetch: s.FromFile(path)}
-	a.Sidecar, err = sidecarOf(path)
+	if a.Sidecar, err = sidecarOf(path); err != nil {
+		return a, err
+	}
+	sum, _, err := models.SumFile(path)
+	if entry, known := models.KnownSum(sum); known { // it came here by other means
+		a.Golden, a.Head, a.Classes, a.Confidence = entry.Golden(), entry.Head, entry.Classes, entry.Confidence
+	}
 	return a, err
 }
 

@@ -130,7 +130,7 @@ func (k *modelKeeper) open(m ModelConfig) vision.OpenDetector {
 	return func(ctx context.Context) (vision.Detector, error) {
 		st, err := k.store.State(name)
 		if err == nil && st.Current == "" {
-			err = fmt.Errorf("%w of %s%s; outstation model activate %s", models.ErrNotActive, storePrefix, name, name)
+			err = fmt.Errorf("%s%s: %w; outstation model activate %s", storePrefix, name, models.ErrNotActive, name)
 		}
 		if err != nil {
 			return nil, err

@@ -82,6 +82,7 @@ func httpClient(caFile string) (*http.Client, error) {
 		if len(via) >= maxRedirects {
 			return fmt.Errorf("%w: it redirects more than %d times", errRefused, maxRedirects)
 		}
+		r.Header.Del("Referer") // it would tell the next server the query of this address
 		return nil
 	}}, nil
 }

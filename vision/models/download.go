@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,9 @@ import (
 
 // errRefused is wrapped by errors that another attempt would meet again.
 var errRefused = errors.New("the server refuses")
+
+// errUntrusted is wrapped by errors about a server's certificate.
+var errUntrusted = fmt.Errorf("%w to prove who it is", errRefused)
 
 // Progress that a download has to make, or it counts as stuck.
 const (
@@ -80,7 +84,7 @@ func (s *Store) attempts(ctx context.Context, d Download, client *http.Client, p
 			failed = 0
 		}
 		if failed++; failed > maxRetries {
-			return fmt.Errorf("given up after %d attempts without progress; what has come is kept for the next: %w", failed, err)
+			return fmt.Errorf("given up after %d attempts without progress; %w", failed, err)
 		}
 		wait := d.wait(failed - 1)
 		if d.Retry != nil {
@@ -109,6 +113,9 @@ func (s *Store) attempt(ctx context.Context, d Download, client *http.Client, p 
 	}
 	resp, err := client.Do(req)
 	if err != nil {
+		if errors.As(err, new(*tls.CertificateVerificationError)) {
+			err = fmt.Errorf("%w: %w", errUntrusted, redacted(err))
+		}
 		return redacted(err)
 	}
 	defer resp.Body.Close()
@@ -151,7 +158,7 @@ func (p *partial) answered(resp *http.Response, have int64) (at int64, err error
 	case code >= 500 || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout:
 		return 0, fmt.Errorf("the server answers %s", resp.Status)
 	case code == http.StatusForbidden || code == http.StatusUnauthorized:
-		return 0, fmt.Errorf("%w: %s; a presigned address may have expired: make a new one and run the same command, what has come is kept", errRefused, resp.Status)
+		return 0, fmt.Errorf("%w: %s; a presigned address may have expired: make a new one and run the same command", errRefused, resp.Status)
 	default:
 		return 0, fmt.Errorf("%w: %s", errRefused, resp.Status)
 	}

@@ -71,7 +71,7 @@ func (s *Store) RollBack(name, from, reason string, byHand bool) (State, error) 
 	var out State
 	err := s.change(name, func(st *State) error {
 		if st.Current == "" {
-			return fmt.Errorf("%w of %s", ErrNotActive, name)
+			return fmt.Errorf("%s: %w", name, ErrNotActive)
 		}
 		if st.Current != from {
 			return fmt.Errorf("%w: %s@%s is not active any more", ErrNoVersion, name, Short(from))
