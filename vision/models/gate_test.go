@@ -1,8 +1,8 @@
 package models
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -143,7 +143,7 @@ func TestPicturesAreScaledAsCamerasFramesAre(t *testing.T) {
 	}
 	red := &picture{[]byte{200, 100, 50, 255}, 1, 1}
 	one := make([]byte, 3)
-	if _, err := red.Letterbox(one, 1, 1, 0); err != nil || fmt.Sprint(one) != "[50 100 200]" {
+	if _, err := red.Letterbox(one, 1, 1, 0); err != nil || !bytes.Equal(one, []byte{50, 100, 200}) {
 		t.Errorf("blue, green, red of one pixel: %v, %v", one, err)
 	}
 }
