@@ -52,7 +52,7 @@ func (c *modelBenchCommand) Run(e *env) error {
 	for _, r := range d.Info().Refused {
 		fmt.Fprintf(e.out, "  not on %s: %s\n", r.Provider, r.Reason)
 	}
-	fmt.Fprintf(e.out, "  batch 1: %.1f frames/s, median %.2f ms, p99 %.2f ms, of which the model's run %.2f ms (%d frames, %s)\n",
+	fmt.Fprintf(e.out, "  batch 1: %.1f frames/s, median %.2f ms, p99 %.2f ms, of which the model's run %.2f ms; scaling is not in it (%d frames, %s)\n",
 		f.PerSecond, ms(f.Median), ms(f.P99), ms(f.Run), f.Frames, f.Frame)
 	return nil
 }

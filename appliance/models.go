@@ -41,7 +41,6 @@ type modelKeeper struct {
 
 	mu     sync.Mutex
 	states map[string]storedState // of each name in use
-	swept  int                    // remains of additions that did not end, removed at the start
 	events []modelEvent
 	lost   int // events that were left out at the front
 }
@@ -98,7 +97,9 @@ func (k *modelKeeper) start() {
 	if err != nil {
 		k.log.Error("what unfinished additions left in the model store is not removed", "error", err)
 	}
-	k.swept = n
+	if n > 0 {
+		k.log.Warn("what unfinished additions left in the model store was removed", "count", n)
+	}
 	for _, name := range k.names() {
 		_, back, err := k.store.Begin(name)
 		if err != nil {
@@ -317,9 +318,8 @@ func (k *modelKeeper) swapBack(ctx context.Context, name string, st models.State
 type modelFacts struct {
 	states map[string]storedState // by the name in the configuration
 	names  map[string]string      // in the store, by the name in the configuration
-	swept  int
-	events []modelEvent // the latest
-	told   int          // how many there were before these
+	events []modelEvent           // the latest
+	told   int                    // how many there were before these
 }
 
 // facts is safe for concurrent use; nil has none.
@@ -329,7 +329,7 @@ func (k *modelKeeper) facts() modelFacts {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	f := modelFacts{states: map[string]storedState{}, names: map[string]string{}, swept: k.swept, events: k.events[:len(k.events):len(k.events)], told: k.lost}
+	f := modelFacts{states: map[string]storedState{}, names: map[string]string{}, events: k.events[:len(k.events):len(k.events)], told: k.lost}
 	for _, m := range k.cfg.Models {
 		if name, ok := storeName(m.Path); ok {
 			f.states[m.Name], f.names[m.Name] = k.states[name], name

@@ -330,8 +330,10 @@ func TestDownloadThatTricklesIsGivenUp(t *testing.T) {
 		f.faults = append(f.faults, trickle)
 	}
 	retries := 0
-	err := f.fetch(t.Context(), s, sumOf(f.model), func(d *Download) {
-		d.stuck = 50 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := f.fetch(ctx, s, sumOf(f.model), func(d *Download) {
+		d.stuck = 500 * time.Millisecond
 		d.Retry = func(_ int, err error, _ time.Duration) {
 			retries++
 			if !errors.Is(err, errStuck) {

@@ -158,6 +158,26 @@ func TestBenchCountsWhatItMeasures(t *testing.T) {
 	}
 }
 
+// TestBenchScalesOnce: what is kept is what the picture is scaled to.
+func TestBenchScalesOnce(t *testing.T) {
+	p, err := readPicture(someGolden(), "a.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	once := &scaledOnce{picture: p}
+	for _, side := range []int{32, 32, 16, 32} {
+		got, want := make([]byte, 3*side*side), make([]byte, 3*side*side)
+		scale, err := once.Letterbox(got, side, side, 9)
+		right, errRight := p.Letterbox(want, side, side, 9)
+		if err != nil || errRight != nil || scale != right || !bytes.Equal(got, want) {
+			t.Errorf("%d: got %v, %v", side, scale, err)
+		}
+	}
+	if _, err := once.Letterbox(make([]byte, 9), 32, 32, 9); err == nil {
+		t.Error("a memory that is too small is taken")
+	}
+}
+
 // TestWhatIsExpectedPasses: golden frames that a detector made are those that
 // it passes.
 func TestWhatIsExpectedPasses(t *testing.T) {

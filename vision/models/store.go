@@ -112,6 +112,9 @@ func (s *Store) Model(name string) (Model, error) {
 			continue
 		}
 		v, err := readManifest(s.path(name, e.Name()))
+		if _, gone := os.Stat(s.path(name, e.Name())); errors.Is(gone, fs.ErrNotExist) {
+			continue // it was removed just now
+		}
 		if err != nil {
 			m.Problems = append(m.Problems, err.Error())
 			continue

@@ -205,6 +205,40 @@ func replaceModel(dir string) error {
 	return replaceJSON(filepath.Join(dir, manifestFile), m)
 }
 
+// TestNobodySeesHalfAVersion lists the store while versions come and go.
+func TestNobodySeesHalfAVersion(t *testing.T) {
+	s := newStore(t)
+	add(t, s, "press", 0)
+	done := make(chan error, 1)
+	go func() {
+		for range 30 {
+			out, err := s.Add(context.Background(), Addition{Name: "press", Fetch: s.FromBytes(content(1)), Golden: someGolden()})
+			if err == nil {
+				err = s.Remove("press", out.SHA256)
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for {
+		m, err := s.Model("press")
+		if err != nil || len(m.Problems) > 0 {
+			t.Fatalf("got %+v, %v", m, err)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
+}
+
 func TestVersionsAreFoundByTheirBeginning(t *testing.T) {
 	s := newStore(t)
 	at := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
