@@ -18,6 +18,7 @@ type worker struct {
 	wake    chan struct{}  // a frame may be waiting
 	exited  chan struct{}  // closed when run returns
 	turn    int            // the camera to look at first; only run uses it
+	sha256  string         // of the detector's model; only run uses it
 	swaps   chan Detector  // a detector that takes over; see Swap
 	closing sync.WaitGroup // of detectors that were replaced
 
@@ -120,6 +121,7 @@ func (w *worker) loaded(d Detector, err error) {
 		info := d.Info()
 		w.stats.Ready, w.stats.Error = true, ""
 		w.stats.ModelSHA256, w.stats.Runtime = info.ModelSHA256, info.Runtime
+		w.sha256 = info.ModelSHA256
 		w.stats.Provider, w.stats.Refused = info.Provider, slices.Clone(info.Refused)
 		w.stats.InputWidth, w.stats.InputHeight = info.InputWidth, info.InputHeight
 		w.log.Info("model loaded", "provider", info.Provider, "refused", info.Refused)
@@ -153,7 +155,7 @@ func (w *worker) inspect(d Detector, c *camera, f Frame) {
 		CapturedAt:  f.Arrived,
 		InferredAt:  ended.Add(-t.Postprocess),
 		Model:       w.opts.Name,
-		ModelSHA256: d.Info().ModelSHA256,
+		ModelSHA256: w.sha256,
 		FrameWidth:  f.Width,
 		FrameHeight: f.Height,
 	}
