@@ -129,7 +129,7 @@ func TestModelsOfTheStore(t *testing.T) {
 		}
 	}
 	p.model(0, at, "activate", "line@"+noise, "--no-gate")
-	p.killInTrial(cfg, noise)
+	killInTrial(t, p, noise)
 
 	p = start(t, cfg, nil, binary(t))
 	snap := p.inspects(good)
@@ -158,16 +158,16 @@ func TestModelsOfTheStore(t *testing.T) {
 	}
 }
 
-// killInTrial kills the appliance as often as a trial takes it.
-func (p *process) killInTrial(cfg Config, sha string) {
-	p.t.Helper()
+// killInTrial kills an appliance and its successors as often as a trial takes it.
+func killInTrial(t *testing.T, p *process, sha string) {
+	t.Helper()
 	for n := 1; ; n++ {
 		p.inspects(sha)
 		p.kill()
 		if n == models.TrialStarts {
 			return
 		}
-		*p = *start(p.t, cfg, nil, binary(p.t))
+		p = start(t, p.cfg, nil, binary(t))
 	}
 }
 
