@@ -166,9 +166,9 @@ func TestBenchScalesOnce(t *testing.T) {
 	}
 	once := &scaledOnce{picture: p}
 	for _, side := range []int{32, 32, 16, 32} {
-		got, want := make([]byte, 3*side*side), make([]byte, 3*side*side)
-		scale, err := once.Letterbox(got, side, side, 9)
-		right, errRight := p.Letterbox(want, side, side, 9)
+		got, want := make([]byte, 3*side*16), make([]byte, 3*side*16)
+		scale, err := once.Letterbox(got, side, 16, 9)
+		right, errRight := p.Letterbox(want, side, 16, 9)
 		if err != nil || errRight != nil || scale != right || !bytes.Equal(got, want) {
 			t.Errorf("%d: got %v, %v", side, scale, err)
 		}
