@@ -20,6 +20,7 @@ func (a *app) api() http.Handler {
 	mux.HandleFunc("POST /api/v1/uplink/{what}", a.serveUplink)
 	a.queueCalls(mux)
 	a.clientCalls(mux)
+	a.modelCalls(mux)
 	mux.HandleFunc("POST /api/v1/reload", a.serveReload)
 	mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusNotFound, apiError{fmt.Sprintf("%s %s: no such call", r.Method, r.URL.Path)})

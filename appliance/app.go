@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -53,6 +49,8 @@ type app struct {
 	skips     skips          // of directories of pictures
 	blind     *blindKeeper
 	restart   chan error // why this process should end and another begin
+	models    *modelKeeper
+	modelsCtx context.Context // of calls that change a model; ends first of all
 	demo      *demoCentre
 	web       *web.Server
 
@@ -89,6 +87,7 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		a.serveVision,
 		func() error { return a.openRestart(opt) },
 		a.openWeb,
+		a.watchModels,
 	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -236,20 +235,19 @@ func (a *app) openBroker(opt appOptions) error {
 	return nil
 }
 
-// prepareVision makes the pipeline, which health looks at; it does no I/O but
-// hashing the models.
+// prepareVision makes the pipeline, which health looks at. It reads which
+// versions of the store are active, and opens none.
 func (a *app) prepareVision() (err error) {
 	a.cfg.Vision.EngineDir = filepath.Join(a.cfg.DataDir, "engines")
 	opt := vision.Options{
 		OnState: a.cameraState, OnBlind: a.blind.told, ClockState: clockState, MaxStuck: maxStuck(a.cfg.Vision),
 		Logger: a.log.With("part", "vision"),
 	}
-	sums := map[string]string{}
+	a.models = newModelKeeper(a.cfg, a.log.With("part", "models"))
+	a.models.start()
+	a.onClose(a.models.end)
 	for _, m := range a.cfg.Vision.Models {
-		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, m), MaxWait: m.MaxWait})
-		if sums[m.Name], err = modelSum(m.Path); err != nil {
-			a.log.Warn("a model's hash is not known to its events", "model", m.Name, "error", err) // loading it says why in health
-		}
+		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: a.models.open(m), MaxWait: m.MaxWait})
 	}
 	if a.heartbeat, err = newHeartbeat(a.cfg.Vision.Cameras); err != nil {
 		return err
@@ -266,11 +264,21 @@ func (a *app) prepareVision() (err error) {
 			BlindAfter: cam.BlindAfter, Account: a.blind.account(cam.ID),
 		})
 	}
-	opt.Sink = a.heartbeat.sink(newRecorder(a.cfg, a.out, sums).record)
+	opt.Sink = a.heartbeat.sink(newRecorder(a.cfg, a.out).record)
 	if a.vision, err = vision.New(opt); err != nil {
 		return err
 	}
+	a.models.vision = a.vision
 	a.blind.start(a.vision.Accounts)
+	return nil
+}
+
+// watchModels judges versions on trial.
+func (a *app) watchModels() error {
+	a.background(a.models.watch)
+	var cancel context.CancelFunc
+	a.modelsCtx, cancel = context.WithCancel(context.Background())
+	a.onClose(func() error { cancel(); return nil })
 	return nil
 }
 
@@ -360,18 +368,4 @@ func (a *app) cameraIDs() []string {
 		ids[i] = c.ID
 	}
 	return ids
-}
-
-// fileSum is the SHA-256 of a file, in hex.
-func fileSum(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("hash %s: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -141,8 +141,9 @@ func (c *checker) model(key string, m ModelConfig) {
 		c.add(key+".name", "expected a name for the events, got nothing")
 	}
 	if m.Path == "" {
-		c.add(key+".path", "expected the path of an ONNX file or %s, got nothing", builtinLine)
+		c.add(key+".path", "expected the path of an ONNX file, %sNAME or %s, got nothing", storePrefix, builtinLine)
 	}
+	c.storedModel(key, m)
 	if strings.HasPrefix(m.Path, "builtin:") && m.Path != builtinLine {
 		c.add(key+".path", "expected %s, the only model that is built in, got %q", builtinLine, m.Path)
 	}

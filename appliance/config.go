@@ -100,7 +100,7 @@ type VisionConfig struct {
 // ModelConfig is one detector.
 type ModelConfig struct {
 	Name       string   `yaml:"name"`
-	Path       string   `yaml:"path"` // or builtinLine
+	Path       string   `yaml:"path"` // or storePrefix and a name, or builtinLine
 	Classes    []string `yaml:"classes"`
 	Confidence float64  `yaml:"confidence"`
 
@@ -367,6 +367,9 @@ func (c Config) files() []namedFile {
 		list = append(list, namedFile{"vision.onnxruntime", c.Vision.ONNXRuntime})
 	}
 	for i, m := range c.Vision.Models {
+		if _, ok := storeName(m.Path); ok {
+			continue
+		}
 		list = append(list, namedFile{fmt.Sprintf("vision.models[%d].path", i), m.Path})
 	}
 	return list

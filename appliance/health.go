@@ -38,6 +38,7 @@ type facts struct {
 	socket    socket.Stats
 	blind     blindStats
 	skips     map[string]skip // by camera
+	models    modelFacts
 
 	config error // why the configuration on disk cannot be used, or nil
 
@@ -168,7 +169,7 @@ func visionCheck(f facts) wire.Check {
 		c.Detail = fmt.Sprintf("cameras: %d", cameras)
 	}
 	for _, m := range f.vision.Models {
-		c.Checks = append(c.Checks, modelCheck(m, f.now))
+		c.Checks = append(c.Checks, storedCheck(modelCheck(m, f.now), m.Name, f.models))
 	}
 	for _, cam := range f.vision.Cameras {
 		c.Checks = append(c.Checks, withSkips(cameraCheck(cam), f.skips[cam.ID]))

@@ -39,6 +39,7 @@ type commands struct {
 	Clients clientsCommand `cmd:"" help:"See which devices are connected, and keep one out."`
 	Camera  cameraCommand  `cmd:"" help:"Look at a camera before it is configured."`
 	DLQ     dlqCommand     `cmd:"" name:"dlq" help:"Work with dead letters."`
+	Model   modelCommand   `cmd:"" help:"Manage detection models: fetch, try, activate, roll back."`
 	User    userCommand    `cmd:"" help:"Work with the users of the local broker."`
 	Sim     simCommand     `cmd:"" help:"Work with the simulated line."`
 	Demo    demoCommand    `cmd:"" help:"Try the appliance without a centre."`

@@ -53,6 +53,7 @@ type service struct {
 	spells  map[string]time.Time // what is lost or full now, and since when
 	gen     uint64               // connection of the last look
 	salvage int                  // outcomes that were told
+	models  int                  // events about models that were told
 	told    map[string]bool      // what is told once
 
 	mu       sync.Mutex
@@ -222,6 +223,7 @@ func (s *service) look(f facts) {
 	s.lookAtCameras(f)
 	s.lookAtQueue(f.queue)
 	s.lookAtStore(f.queue)
+	s.lookAtModels(f.models)
 	for about, q := range s.quotas {
 		if q.LeftOut > 0 && q.over(s.now()) {
 			s.closeQuota(about, q, s.now())

@@ -82,7 +82,6 @@ type recorder struct {
 	origin wire.Origin
 	out    *publisher
 	bootID string
-	sha256 map[string]string // of each model's file
 	seq    map[string]uint64 // last of each camera
 }
 
@@ -90,8 +89,8 @@ type recorder struct {
 // together with the event that carries it.
 func seqKey(camera string) string { return uplink.CounterPrefix + camera }
 
-func newRecorder(cfg Config, out *publisher, sums map[string]string) *recorder {
-	r := &recorder{origin: cfg.origin(), out: out, bootID: bootID(), sha256: sums, seq: map[string]uint64{}}
+func newRecorder(cfg Config, out *publisher) *recorder {
+	r := &recorder{origin: cfg.origin(), out: out, bootID: bootID(), seq: map[string]uint64{}}
 	for _, cam := range cfg.Vision.Cameras {
 		r.seq[cam.ID] = out.queue.Note(seqKey(cam.ID))
 	}
@@ -118,7 +117,7 @@ func (r *recorder) detection(e vision.Event, seq uint64) wire.Detection {
 		Detections:  make([]wire.Object, len(e.Detections)),
 		FrameWidth:  e.FrameWidth,
 		FrameHeight: e.FrameHeight,
-		Seq:         seq, ModelSHA256: r.sha256[e.Model],
+		Seq:         seq, ModelSHA256: e.ModelSHA256,
 		Clock: e.Clock, BootID: r.bootID, MonoNS: monotonicAt(e.CapturedAt),
 	}
 	for i, o := range e.Detections {

@@ -11,6 +11,7 @@ import (
 
 	"outstation/vision"
 	"outstation/vision/capture"
+	"outstation/vision/models"
 	"outstation/vision/onnx"
 	"outstation/vision/sim"
 	"outstation/vision/sim/detector"
@@ -52,6 +53,7 @@ func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 			opt.ModelPath, opt.Model, opt.Classes = "", detector.ONNX(), detector.Classes()
 			opt.Confidence = cmp.Or(m.Confidence, sim.Confidence)
 		}
+		opt.SHA256, _ = modelSum(m.Path) // where the file cannot be read, New says what to do
 		return onnx.New(opt)
 	}
 }
@@ -59,7 +61,8 @@ func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 // modelSum is the SHA-256 of a model, in hex.
 func modelSum(path string) (string, error) {
 	if path != detector.Path {
-		return fileSum(path)
+		sum, _, err := models.SumFile(path)
+		return sum, err
 	}
 	sum := sha256.Sum256(detector.ONNX())
 	return hex.EncodeToString(sum[:]), nil

@@ -33,8 +33,5 @@ func newDetector(VisionConfig, ModelConfig) vision.OpenDetector {
 	return func(context.Context) (vision.Detector, error) { return nil, errNoVision }
 }
 
-// modelSum fails for a model that is built in elsewhere.
-func modelSum(path string) (string, error) { return fileSum(path) }
-
 // redact has nothing to do: a simulated camera has no password.
 func redact(source string) string { return source }

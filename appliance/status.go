@@ -20,7 +20,7 @@ func (a *app) facts() facts {
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
 		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
-		skips: a.skips.all(), socket: a.socketStats(), blind: a.blind.stats(),
+		skips: a.skips.all(), socket: a.socketStats(), blind: a.blind.stats(), models: a.models.facts(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -100,7 +100,8 @@ func webDetectors(f facts) []web.Detector {
 		d := web.Detector{
 			Model: m.Name, Provider: m.Provider, Inferences: m.Inferences,
 			PreprocessMS: ms(m.Preprocess.P50), RunMS: ms(m.Run.P50), PostprocessMS: ms(m.Postprocess.P50),
-			Inference: webInference(m, f.now),
+			Inference:   webInference(m, f.now),
+			ModelSHA256: m.ModelSHA256, Stored: webStored(m.Name, f.models),
 		}
 		for _, r := range m.Refused {
 			d.Refused = append(d.Refused, web.ProviderRefusal{Provider: r.Provider, Reason: r.Reason})

@@ -187,10 +187,12 @@ func (w *worker) deliver(i int, found []Detection, t Timing, ended time.Time, er
 		Clock:       f.Clock,
 		InferredAt:  ended.Add(-t.Postprocess),
 		Model:       w.opts.Name,
+		ModelSHA256: w.sha256,
 		FrameWidth:  f.Width,
 		FrameHeight: f.Height,
 	}
 	if err != nil {
+		w.failed()
 		w.log.Debug("detection failed", "camera", f.Camera, "seq", f.Seq, "error", err)
 	} else {
 		e.Detections = slices.Clone(found)

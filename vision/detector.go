@@ -49,9 +49,11 @@ type DetectorInfo struct {
 	InputWidth  int       // pixels
 	InputHeight int       // pixels
 
-	Nodes    []NodeCount // seen in a profiled run, the provider of the session first; empty where it was not proven
-	MaxBatch int         // frames of one run of a BatchDetector; 0 and 1 are no batching
-	Rates    []BatchRate // measured to choose MaxBatch; empty where it was configured
+	Nodes       []NodeCount // seen in a profiled run, the provider of the session first; empty where it was not proven
+	MaxBatch    int         // frames of one run of a BatchDetector; 0 and 1 are no batching
+	Rates       []BatchRate // measured to choose MaxBatch; empty where it was configured
+	ModelSHA256 string      // of the model's file, in hex; "" where it is not known
+	Runtime     string      // the library that runs it and its version; "" where it is not known
 }
 
 // Detector finds objects in frames. One goroutine uses it at a time.

@@ -9,6 +9,7 @@ type Event struct {
 	Clock       string    // the frame's
 	InferredAt  time.Time // the end of the model's run
 	Model       string
+	ModelSHA256 string      // of the file of the model that inspected this frame; "" where it is not known
 	Detections  []Detection // empty only for a camera with EveryFrame
 	FrameWidth  int         // pixels
 	FrameHeight int         // pixels

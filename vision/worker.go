@@ -18,9 +18,11 @@ type worker struct {
 	wake    chan struct{}  // a frame may be waiting
 	exited  chan struct{}  // closed when run returns
 	aside   sync.WaitGroup // upgrades, and detectors being closed; run waits for them
+	swaps   chan Detector  // a detector that takes over; see Swap
 
 	// Only run uses these.
 	detector Detector // replaced between batches
+	sha256   string   // of its model
 	upgrade  upgrade
 	turn     int // the camera to look at first
 	batch    batch
@@ -44,6 +46,7 @@ func newWorker(o ModelOptions, p *Pipeline) *worker {
 		log:     p.opts.Logger.With("model", o.Name),
 		wake:    make(chan struct{}, 1),
 		exited:  make(chan struct{}),
+		swaps:   make(chan Detector),
 		stats:   ModelStats{Name: o.Name},
 	}
 }
@@ -72,6 +75,8 @@ func (w *worker) run(ctx context.Context) {
 		select {
 		case d := <-w.upgrade.done: // also when a frame is always waiting
 			w.replace(ctx, d)
+		case d := <-w.swaps:
+			w.swap(ctx, d)
 		default:
 		}
 		if w.gather(ctx) {
@@ -82,27 +87,27 @@ func (w *worker) run(ctx context.Context) {
 		case <-w.wake:
 		case d := <-w.upgrade.done:
 			w.replace(ctx, d)
+		case d := <-w.swaps:
+			w.swap(ctx, d)
 		case <-ctx.Done():
 		}
 	}
 }
 
-// open loads the model, again and again with back-off. It returns nil when ctx
-// ended first.
+// open loads the model, again and again with back-off, unless a swap brings
+// one. It returns nil when ctx ended first.
 func (w *worker) open(ctx context.Context) Detector {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		w.loading()
 		detector, err := w.opts.Open(ctx)
-		if err != nil {
-			err = fmt.Errorf("model %q: %w", w.opts.Name, err)
-		}
 		if err == nil {
 			return detector
 		}
+		err = fmt.Errorf("model %q: %w", w.opts.Name, err)
 		w.loaded(nil, err)
 		w.log.Error("the model cannot be loaded", "error", err, "attempt", attempt)
-		if sleep(ctx, w.backoff(attempt)) != nil {
-			return nil
+		if d := w.await(ctx, w.backoff(attempt)); d != nil {
+			return d
 		}
 	}
 	return nil
@@ -115,6 +120,19 @@ func (w *worker) loading() {
 	w.stats.LoadingSince = time.Now()
 }
 
+// await waits for wait, and returns a detector if one is swapped in meanwhile.
+func (w *worker) await(ctx context.Context, wait time.Duration) Detector {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case d := <-w.swaps:
+		return d
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
 // loaded notes the result of one attempt to load the model.
 func (w *worker) loaded(d Detector, err error) {
 	w.mu.Lock()
@@ -124,6 +142,8 @@ func (w *worker) loaded(d Detector, err error) {
 	} else {
 		info := d.Info()
 		w.stats.Ready, w.stats.Error = true, ""
+		w.stats.ModelSHA256, w.stats.Runtime = info.ModelSHA256, info.Runtime
+		w.sha256 = info.ModelSHA256
 		w.stats.Provider, w.stats.Refused = info.Provider, slices.Clone(info.Refused)
 		w.stats.Nodes = slices.Clone(info.Nodes)
 		w.stats.InputWidth, w.stats.InputHeight = info.InputWidth, info.InputHeight
@@ -152,6 +172,15 @@ func (w *worker) inspected() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stats.Inferences++
+	w.stats.Failing = 0
+}
+
+// failed counts a frame whose inspection returned an error.
+func (w *worker) failed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats.Errors++
+	w.stats.Failing++
 }
 
 func (w *worker) snapshot() ModelStats {

@@ -113,6 +113,24 @@ type Detector struct {
 	PostprocessMS float64 `json:"postprocess_ms"`
 
 	Inference Inference `json:"inference"`
+
+	ModelSHA256 string       `json:"model_sha256,omitempty"` // of the model's file
+	Stored      *StoredModel `json:"stored,omitempty"`       // nil for a model that is not of the store
+}
+
+// StoredModel is which version of a model of the store is active.
+type StoredModel struct {
+	Name        string    `json:"name"`    // in the store
+	Version     string    `json:"version"` // SHA-256; "" when none is active
+	Previous    string    `json:"previous,omitempty"`
+	ActivatedAt time.Time `json:"activated_at,omitzero"`
+	Gate        string    `json:"gate,omitempty"`       // what its golden frames said: passed, failed, skipped or not tried
+	TrialUntil  time.Time `json:"trial_until,omitzero"` // zero when it is not on trial
+	Problem     string    `json:"problem,omitempty"`    // of the store
+
+	RolledBackFrom string    `json:"rolled_back_from,omitempty"` // SHA-256
+	RolledBackAt   time.Time `json:"rolled_back_at,omitzero"`
+	RolledBackWhy  string    `json:"rolled_back_why,omitempty"`
 }
 
 // ProviderRefusal says why an execution provider is not used.

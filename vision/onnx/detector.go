@@ -92,7 +92,7 @@ func build(o Options) (*Detector, error) {
 		return nil, err
 	}
 	d := &Detector{
-		info:  vision.DetectorInfo{Model: o.ModelName, InputWidth: s.width, InputHeight: s.height},
+		info:  vision.DetectorInfo{Model: o.ModelName, InputWidth: s.width, InputHeight: s.height, ModelSHA256: o.SHA256, Runtime: "onnxruntime " + ort.GetVersion()},
 		shape: s,
 		head:  head,
 	}

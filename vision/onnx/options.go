@@ -23,6 +23,7 @@ type Options struct {
 	ModelPath  string   // path of a model in ONNX form
 	Model      []byte   // or the model itself
 	ModelName  string   // what events call it
+	SHA256     string   // of the model, in hex, as the caller computed it; Info repeats it
 	Providers  []string // in order of preference; empty means cpu
 	Threads    int      // intra-op threads on the CPU; 0 means one per CPU
 	Classes    []string // empty means COCO's

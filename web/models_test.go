@@ -1,0 +1,33 @@
+package web
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPageShowsWhatBecameOfAModel(t *testing.T) {
+	s := line()
+	sum := strings.Repeat("ab", 32)
+	s.Detectors[0].ModelSHA256 = sum
+	plain := words(t, s)
+	if !strings.Contains(plain, "version abababababab") || strings.Contains(plain, "rolled back") {
+		t.Errorf("a model of no store: got %s", plain)
+	}
+	s.Detectors[0].Stored = &StoredModel{
+		Name: "press", Version: sum, Gate: "skipped", TrialUntil: time.Date(2026, 11, 21, 12, 4, 5, 0, time.UTC),
+		RolledBackFrom: strings.Repeat("cd", 32), RolledBackAt: time.Date(2026, 11, 21, 11, 0, 0, 0, time.UTC), RolledBackWhy: "10 inferences failed",
+		Problem: "active.json is damaged",
+	}
+	body := words(t, s)
+	for _, want := range []string{"version abababababab", "on trial until 2026-11-21 12:04:05 UTC", "activated without golden frames",
+		"rolled back from cdcdcdcdcdcd at 2026-11-21 11:00:00 UTC: 10 inferences failed", "active.json is damaged"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	s.Detectors[0].Stored = &StoredModel{Name: "press"}
+	if body := words(t, s); !strings.Contains(body, "no version of press is active") {
+		t.Error("the page does not say that no version is active")
+	}
+}
