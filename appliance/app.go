@@ -48,6 +48,7 @@ type app struct {
 	run       *lastRun
 	vision    *vision.Pipeline
 	heartbeat *heartbeat // nil without one
+	tracks    *trackLog  // nil where none can be open
 	demo      *demoCentre
 	web       *web.Server
 
@@ -232,7 +233,7 @@ func (a *app) prepareVision() (err error) {
 	opt := vision.Options{OnState: a.cameraState, Logger: a.log.With("part", "vision")}
 	sums := map[string]string{}
 	for _, m := range a.cfg.Vision.Models {
-		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, m)})
+		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, a.cfg.Vision.lowered(m))})
 		if sums[m.Name], err = modelSum(m.Path); err != nil {
 			a.log.Warn("a model's hash is not known to its events", "model", m.Name, "error", err) // loading it says why in health
 		}
@@ -248,12 +249,19 @@ func (a *app) prepareVision() (err error) {
 		}
 		opt.Cameras = append(opt.Cameras, vision.CameraOptions{
 			ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, Model: cam.Model, FPS: cam.FPS,
-			EveryFrame: cam.EveryFrame || cam.Heartbeat, Lossless: cam.Lossless, StallAfter: cam.StallAfter,
+			Judge: a.cfg.Vision.judge(cam), Lossless: cam.Lossless, StallAfter: cam.StallAfter,
 		})
 	}
-	opt.Sink = a.heartbeat.sink(newRecorder(a.cfg, a.out, sums).record)
-	a.vision, err = vision.New(opt)
-	return err
+	sink, err := a.followed(newRecorder(a.cfg, a.out, sums).record)
+	if err != nil {
+		return err
+	}
+	opt.Sink = a.heartbeat.sink(sink)
+	if a.vision, err = vision.New(opt); err != nil {
+		return err
+	}
+	a.serveTracks()
+	return nil
 }
 
 // serveVision starts the cameras.

@@ -113,9 +113,10 @@ type CameraConfig struct {
 	FPS        float64       `yaml:"fps"`
 	Loop       bool          `yaml:"loop"`
 	Lossless   bool          `yaml:"lossless"`
-	EveryFrame bool          `yaml:"every_frame"`
 	StallAfter time.Duration `yaml:"stall_after"`
 	Heartbeat  bool          `yaml:"heartbeat"`
+
+	JudgeConfig `yaml:",inline"`
 }
 
 // UplinkConfig is the way to the centre.

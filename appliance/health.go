@@ -34,6 +34,7 @@ type facts struct {
 	retry    uplink.RetryStats
 
 	heartbeat *heartbeatStats // nil without one
+	tracks    trackStats
 
 	config error // why the configuration on disk cannot be used, or nil
 
@@ -169,6 +170,7 @@ func visionCheck(f facts) wire.Check {
 	for _, cam := range f.vision.Cameras {
 		c.Checks = append(c.Checks, cameraCheck(cam))
 	}
+	c.Checks = append(c.Checks, tracksCheck(f.tracks)...)
 	for _, sub := range c.Checks {
 		if severity(sub.State) > severity(c.State) {
 			c.State, c.Detail = sub.State, sub.Name+": "+sub.Detail
@@ -196,6 +198,9 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 		out := check(name, wire.Healthy, fmt.Sprintf("%.1f frames a second", c.FPS))
 		if c.EventsDropped > 0 {
 			out.State, out.Detail = wire.Impaired, fmt.Sprintf("%d events were dropped since the start", c.EventsDropped)
+		}
+		if c.EndsLost+c.TracksRefused > 0 {
+			out.State, out.Detail = wire.Impaired, fmt.Sprintf("of tracks, %d ends were lost and %d boxes found no place since the start", c.EndsLost, c.TracksRefused)
 		}
 		out.Since = wire.At(c.Since)
 		return out

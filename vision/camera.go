@@ -23,6 +23,9 @@ type camera struct {
 	outcome chan outcome  // lossless: one for each frame the worker took
 	exited  chan struct{} // closed when run returns
 
+	judge     *judge
+	collected []Event // lossless: of the last frame; the worker's until it is an outcome
+
 	// Only the reader uses these.
 	throttle throttle
 	seq      uint64
@@ -36,10 +39,7 @@ type camera struct {
 }
 
 // outcome is what became of a lossless camera's frame.
-type outcome struct {
-	event Event
-	emit  bool
-}
+type outcome struct{ events []Event }
 
 func newCamera(o CameraOptions, p *Pipeline) *camera {
 	if o.StallAfter == 0 {
@@ -57,6 +57,7 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 		throttle: newThrottle(o.FPS),
 		state:    CameraState{Camera: o.ID, State: Offline, Reason: ReasonStarting},
 	}
+	c.judge = newJudge(o.Judge, o.StallAfter, p.run, func() uint64 { return p.tracks.Add(1) })
 	if o.Model != "" {
 		c.limits.inspect = max(o.StallAfter, 3*c.throttle.interval)
 	}
@@ -187,8 +188,8 @@ func (c *camera) submit(ctx context.Context, f Frame) {
 	}
 	select {
 	case o := <-c.outcome:
-		if o.emit {
-			c.emitter.wait(ctx, emission{o.event, c})
+		for _, e := range o.events {
+			c.emitter.wait(ctx, emission{e, c})
 		}
 	case <-ctx.Done():
 	}
@@ -197,7 +198,6 @@ func (c *camera) submit(ctx context.Context, f Frame) {
 // inspected is called by the worker when it is done with one of the frames.
 // It never blocks.
 func (c *camera) inspected(e Event, detectErr error) {
-	emit := detectErr == nil && (len(e.Detections) > 0 || c.opts.EveryFrame)
 	c.update(func() {
 		c.facts.inspected, c.facts.detectErr = time.Now(), detectErr
 		if detectErr != nil {
@@ -206,11 +206,32 @@ func (c *camera) inspected(e Event, detectErr error) {
 			c.stats.Inspected++
 		}
 	})
-	if c.opts.Lossless {
-		c.outcome <- outcome{e, emit} // has room: one frame is in flight
-	} else if emit {
-		c.emitter.offer(emission{e, c})
+	if !c.opts.Lossless {
+		if detectErr == nil {
+			c.judge.look(e, c.keep)
+		}
+		return
 	}
+	c.collected = c.collected[:0]
+	if detectErr == nil {
+		c.judge.look(e, c.collect)
+	}
+	c.outcome <- outcome{c.collected} // has room: one frame is in flight
+}
+
+// keep queues an event if there is room. The end of a track that finds none
+// is not counted as dropped: the judge tries it again.
+func (c *camera) keep(e Event) bool {
+	if e.TrackEvent == TrackEnd {
+		return c.emitter.try(emission{e, c})
+	}
+	return c.emitter.offer(emission{e, c})
+}
+
+// collect leaves an event to the reader of a lossless camera.
+func (c *camera) collect(e Event) bool {
+	c.collected = append(c.collected, e)
+	return true
 }
 
 // modelState is called by the worker after it tried to load the model.
@@ -248,11 +269,12 @@ func (c *camera) finish() {
 	c.update(func() { c.stats.Dropped += uint64(dropped) })
 	select {
 	case o := <-c.outcome:
-		if o.emit {
-			c.emitter.offer(emission{o.event, c})
+		for _, e := range o.events {
+			c.emitter.offer(emission{e, c})
 		}
 	default:
 	}
+	c.judge.close(c.keep)
 	c.enter(phaseStopped)
 }
 
@@ -310,11 +332,13 @@ func (c *camera) untold() (CameraState, bool) {
 }
 
 func (c *camera) snapshot(now time.Time) CameraStats {
+	filtered, tracks, refused, lost := c.judge.stats() // not under c.mu: the judge calls back
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats
 	s.State, s.Reason, s.Detail, s.Since = c.state.State, c.state.Reason, c.state.Detail, c.state.Since
 	s.FPS = c.rate.fps(now)
+	s.Filtered, s.Tracks, s.TracksRefused, s.EndsLost = filtered, tracks, refused, lost
 	return s
 }
 

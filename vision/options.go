@@ -54,8 +54,8 @@ type CameraOptions struct {
 	// counted as throttled. 0 inspects every frame that the detector can take.
 	FPS float64
 
-	// EveryFrame makes an event of every inspected frame, also without detections.
-	EveryFrame bool
+	// Judge says which detections count and what becomes an event.
+	Judge JudgeOptions
 
 	// Lossless makes the reader wait until the detector is done with a frame
 	// and its event has a place in the buffer, so that nothing is dropped. It
@@ -152,6 +152,9 @@ func (c CameraOptions) validate(models map[string]bool) error {
 	}
 	if c.Lossless && c.FPS != 0 {
 		errs = append(errs, fmt.Errorf("lossless and fps %v exclude each other", c.FPS))
+	}
+	if err := c.Judge.Check(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.StallAfter < 0 {
 		errs = append(errs, fmt.Errorf("stall_after %v: want 0 or more", c.StallAfter))

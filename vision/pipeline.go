@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,8 +24,10 @@ type Pipeline struct {
 	cameras []*camera
 	workers []*worker
 	emitter emitter
+	run     string        // begins the ids of tracks
 	changed chan struct{} // a camera's state may have changed
 
+	tracks             atomic.Uint64 // ids that were given
 	abandonedReaders   atomic.Int64
 	abandonedDetectors atomic.Int64
 
@@ -43,6 +46,7 @@ func New(opts Options) (*Pipeline, error) {
 	p := &Pipeline{
 		opts:    opts,
 		emitter: emitter{buffer: make(chan emission, opts.EventBuffer), sink: opts.Sink},
+		run:     fmt.Sprintf("%08x", rand.Uint32()),
 		changed: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
@@ -205,9 +209,21 @@ func (p *Pipeline) watch(ctx context.Context) {
 		case <-tick.C:
 			for _, c := range p.cameras {
 				c.update(func() {})
+				c.judge.expire(time.Now(), c.keep)
 			}
 		}
 	}
+}
+
+// OpenTracks returns, for every track that PolicyTrack told to have begun and
+// not yet to have ended, the end as it would be now. It is safe for concurrent
+// use.
+func (p *Pipeline) OpenTracks() []Event {
+	var ends []Event
+	for _, c := range p.cameras {
+		ends = append(ends, c.judge.open()...)
+	}
+	return ends
 }
 
 // Close stops Serve and waits for it to return. It is safe to call more than

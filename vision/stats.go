@@ -36,6 +36,11 @@ type CameraStats struct {
 	DetectorErrors uint64
 	Reconnects     uint64 // connections tried after the first
 	LastFrame      time.Time
+
+	Filtered      Filtered // boxes that the camera's rules left out
+	Tracks        int      // that are open
+	TracksRefused uint64   // times that a box found no place among a camera's tracks
+	EndsLost      uint64   // ends of tracks that waited too long for a place in the buffer
 }
 
 // ModelStats is one model.

@@ -137,7 +137,7 @@ func (w *worker) inspect(d Detector, c *camera, f Frame) {
 	if err != nil {
 		w.log.Debug("detection failed", "camera", f.Camera, "seq", f.Seq, "error", err)
 	} else {
-		e.Detections = slices.Clone(found)
+		e.Detections = found // valid until the next Detect, which is after inspected
 		w.count(t)
 	}
 	c.inspected(e, err)

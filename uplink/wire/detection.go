@@ -13,6 +13,15 @@ const (
 	ClockFreeRunning  = "free-running"
 )
 
+// What an event tells of its track. Best tells of the frame that showed it
+// best, end of the last; both are sent when the track is over, also after a
+// crash. A reader may see an end without its start, if that was lost.
+const (
+	TrackStart = "start"
+	TrackBest  = "best"
+	TrackEnd   = "end"
+)
+
 // Detection is a detection.v1 event: what one model found in one frame.
 type Detection struct {
 	SchemaVersion string `json:"schema_version"`
@@ -41,6 +50,9 @@ type Detection struct {
 	// set: MonoNS is CLOCK_MONOTONIC, in ns, at CapturedAt.
 	BootID string `json:"boot_id,omitempty"`
 	MonoNS int64  `json:"mono_ns,omitempty"`
+	// TrackEvent is TrackStart, TrackBest or TrackEnd in an event that tells of
+	// one track; its detection has the track_id.
+	TrackEvent string `json:"track_event,omitempty"`
 }
 
 // Object is one thing found in a frame.
@@ -116,6 +128,11 @@ func (d Detection) Validate() error {
 	case "", ClockSynchronised, ClockFreeRunning:
 	default:
 		return invalid("clock: got %q, expected %q or %q", d.Clock, ClockSynchronised, ClockFreeRunning)
+	}
+	switch d.TrackEvent {
+	case "", TrackStart, TrackBest, TrackEnd:
+	default:
+		return invalid("track_event: got %q, expected %s, %s or %s", d.TrackEvent, TrackStart, TrackBest, TrackEnd)
 	}
 	for i, o := range d.Detections {
 		if err := o.validate(i); err != nil {
