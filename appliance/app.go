@@ -247,10 +247,12 @@ func (a *app) prepareVision() (err error) {
 		if err != nil {
 			return fmt.Errorf("camera %s: %w", cam.ID, err)
 		}
-		opt.Cameras = append(opt.Cameras, vision.CameraOptions{
+		camera := vision.CameraOptions{
 			ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, Model: cam.Model, FPS: cam.FPS,
 			Judge: a.cfg.Vision.judge(cam), Lossless: cam.Lossless, StallAfter: cam.StallAfter,
-		})
+		}
+		cam.ViewConfig.apply(&camera)
+		opt.Cameras = append(opt.Cameras, camera)
 	}
 	sink, err := a.followed(newRecorder(a.cfg, a.out, sums).record)
 	if err != nil {

@@ -129,6 +129,7 @@ func (c *checker) vision(cfg VisionConfig) {
 		key := fmt.Sprintf("vision.cameras[%d]", i)
 		c.camera(key, cam, models)
 		c.heartbeat(key, cam)
+		c.view(key, cam)
 		c.judge(key, cam, cfg.Models)
 		if ids[cam.ID] {
 			c.add(key+".id", "two cameras are called %q", cam.ID)

@@ -116,6 +116,7 @@ type CameraConfig struct {
 	StallAfter time.Duration `yaml:"stall_after"`
 	Heartbeat  bool          `yaml:"heartbeat"`
 
+	ViewConfig  `yaml:",inline"`
 	JudgeConfig `yaml:",inline"`
 }
 

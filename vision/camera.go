@@ -23,6 +23,8 @@ type camera struct {
 	outcome chan outcome  // lossless: one for each frame the worker took
 	exited  chan struct{} // closed when run returns
 
+	view      view
+	gate      *gate // the reader's; nil without
 	judge     *judge
 	collected []Event // lossless: of the last frame; the worker's until it is an outcome
 
@@ -57,9 +59,16 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 		throttle: newThrottle(o.FPS),
 		state:    CameraState{Camera: o.ID, State: Offline, Reason: ReasonStarting},
 	}
+	c.view = view{region: o.Region, tiles: o.Tiles}
+	if o.Motion.On {
+		c.gate = newGate(o.Motion)
+	}
 	c.judge = newJudge(o.Judge, o.StallAfter, p.run, func() uint64 { return p.tracks.Add(1) })
 	if o.Model != "" {
 		c.limits.inspect = max(o.StallAfter, 3*c.throttle.interval)
+		if c.gate != nil {
+			c.limits.inspect = max(c.limits.inspect, 3*c.gate.opts.Every)
+		}
 	}
 	c.stats = CameraStats{ID: o.ID, Kind: o.Kind, Model: o.Model}
 	return c
@@ -103,7 +112,7 @@ func (c *camera) connection(ctx context.Context) (frames int, err error) {
 		if err != nil {
 			return frames, err
 		}
-		if keep {
+		if keep && c.moves(frame) {
 			c.submit(ctx, frame)
 		}
 	}
@@ -159,6 +168,17 @@ func (c *camera) arrived(at time.Time) (keep bool) {
 		}
 	})
 	return keep
+}
+
+// moves reports whether a frame passes the motion gate. One that does not is
+// counted and closed.
+func (c *camera) moves(f Frame) bool {
+	if c.gate == nil || c.gate.pass(f) {
+		return true
+	}
+	f.Image.Close()
+	c.update(func() { c.stats.Masked++ })
+	return false
 }
 
 // uncounted accounts for a grabbed frame whose pixels could not be retrieved.

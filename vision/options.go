@@ -54,6 +54,15 @@ type CameraOptions struct {
 	// counted as throttled. 0 inspects every frame that the detector can take.
 	FPS float64
 
+	// Region is the part of the frame that the model sees, and Tiles how that is
+	// divided. Boxes are in pixels of the whole frame in any case. The images of
+	// the source have to be Croppers for other values than zero.
+	Region Region
+	Tiles  Tiles
+
+	// Motion lets only frames be inspected in which something moves.
+	Motion MotionOptions
+
 	// Judge says which detections count and what becomes an event.
 	Judge JudgeOptions
 
@@ -153,11 +162,20 @@ func (c CameraOptions) validate(models map[string]bool) error {
 	if c.Lossless && c.FPS != 0 {
 		errs = append(errs, fmt.Errorf("lossless and fps %v exclude each other", c.FPS))
 	}
-	if err := c.Judge.Check(); err != nil {
-		errs = append(errs, err)
+	errs = append(errs, c.Judge.Check(), wrapped("region", c.Region.Check()), wrapped("tiles", c.Tiles.Check()), wrapped("motion", c.Motion.Check()))
+	if c.Lossless && c.Motion.On {
+		errs = append(errs, errors.New("lossless and motion exclude each other"))
 	}
 	if c.StallAfter < 0 {
 		errs = append(errs, fmt.Errorf("stall_after %v: want 0 or more", c.StallAfter))
 	}
 	return errors.Join(errs...)
+}
+
+// wrapped says what an error is about.
+func wrapped(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }

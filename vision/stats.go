@@ -17,7 +17,7 @@ type Stats struct {
 
 // CameraStats is one camera. Counters start with the process. Once nothing is
 // in flight, for a camera with a model,
-// Frames = Inspected + Dropped + Throttled + DetectorErrors.
+// Frames = Inspected + Dropped + Throttled + Masked + DetectorErrors.
 type CameraStats struct {
 	ID, Kind, Model string
 	State           State
@@ -31,6 +31,7 @@ type CameraStats struct {
 	Inspected      uint64 // that the model has finished
 	Dropped        uint64 // that a newer one replaced, or that shutdown overtook
 	Throttled      uint64 // that arrived sooner than FPS allows
+	Masked         uint64 // in which nothing moved, for a camera with Motion
 	Events         uint64 // handed to the buffer before Sink
 	EventsDropped  uint64 // that found that buffer full, or were in it when shutdown ended
 	DetectorErrors uint64

@@ -123,7 +123,7 @@ func (w *worker) next() (*camera, Frame, bool) {
 
 // inspect runs the detector on one frame and hands over the result.
 func (w *worker) inspect(d Detector, c *camera, f Frame) {
-	found, t, err := d.Detect(f)
+	found, t, err := c.view.detect(d, f)
 	ended := time.Now()
 	f.Image.Close()
 	e := Event{
