@@ -2,18 +2,16 @@ package vision
 
 import "time"
 
-// The filter of a track is that of ByteTrack and DeepSORT (Wojke et al. 2017,
-// "Simple Online and Realtime Tracking with a Deep Association Metric",
-// arXiv:1703.07402, section 2.1): constant velocity of a box's centre, aspect
-// and height, with noise in proportion to the height. Its matrices couple
-// nothing but each value with its own velocity, so that it falls apart into
-// four filters of two variables, which is what is computed here.
+// The filter of a track is that of BoT-SORT (Aharon et al. 2022,
+// arXiv:2206.14651, section 3.1): constant velocity of a box's centre, width
+// and height, with noise in proportion to its sides. ByteTrack's own, from
+// DeepSORT, has the aspect ratio instead of the width and hardly lets it
+// change: what enters the picture at its side is lost half-way. The matrices
+// couple nothing but each value with its own velocity, so that the filter
+// falls apart into four of two variables, which is what is computed here.
 const (
-	noisePosition = 1.0 / 20  // of the height
-	noiseVelocity = 1.0 / 160 // of the height
-	noiseAspect   = 1e-2
-	noiseAspectV  = 1e-5
-	noiseAspectZ  = 1e-1 // of a measured aspect
+	noisePosition = 1.0 / 20  // of the side, and of a measurement
+	noiseVelocity = 1.0 / 160 // of the side
 
 	// frameTime is what the weights above count as one step: they come from
 	// videos with 30 frames a second.
@@ -44,44 +42,45 @@ func (a *axis) correct(z, r float64) {
 	a.xx -= kx * a.xx
 }
 
-// motion is where a box is thought to be: centre, aspect (width over height)
-// and height, in pixels.
-type motion struct{ cx, cy, aspect, h axis }
+// motion is where a box is thought to be: centre and sides, in pixels.
+type motion struct{ cx, cy, w, h axis }
 
 // newMotion starts from one measured box, at rest.
 func newMotion(b Box) motion {
-	start := func(x, sd, sdv float64) axis { return axis{x: x, xx: sd * sd, vv: sdv * sdv} }
-	p, v := 2*noisePosition*b.H, 10*noiseVelocity*b.H
-	return motion{
-		cx: start(b.X+b.W/2, p, v), cy: start(b.Y+b.H/2, p, v),
-		aspect: start(b.W/b.H, noiseAspect, noiseAspectV), h: start(b.H, p, v),
+	start := func(x, side float64) axis {
+		p, v := 2*noisePosition*side, 10*noiseVelocity*side
+		return axis{x: x, xx: p * p, vv: v * v}
 	}
+	return motion{cx: start(b.X+b.W/2, b.W), cy: start(b.Y+b.H/2, b.H), w: start(b.W, b.W), h: start(b.H, b.H)}
 }
 
 // predict moves the box on by dt.
 func (m *motion) predict(dt time.Duration) {
 	t := max(dt.Seconds()/frameTime.Seconds(), 0)
-	p, v := noisePosition*m.h.x, noiseVelocity*m.h.x
-	m.cx.predict(t, p*p, v*v)
-	m.cy.predict(t, p*p, v*v)
-	m.aspect.predict(t, noiseAspect*noiseAspect, noiseAspectV*noiseAspectV)
-	m.h.predict(t, p*p, v*v)
+	w, h := m.w.x, m.h.x
+	step := func(a *axis, side float64) {
+		p, v := noisePosition*side, noiseVelocity*side
+		a.predict(t, p*p, v*v)
+	}
+	step(&m.cx, w)
+	step(&m.cy, h)
+	step(&m.w, w)
+	step(&m.h, h)
 }
 
 // correct takes in a measured box.
 func (m *motion) correct(b Box) {
-	r := noisePosition * m.h.x
-	m.cx.correct(b.X+b.W/2, r*r)
-	m.cy.correct(b.Y+b.H/2, r*r)
-	m.aspect.correct(b.W/b.H, noiseAspectZ*noiseAspectZ)
-	m.h.correct(b.H, r*r)
+	w, h := noisePosition*m.w.x, noisePosition*m.h.x
+	m.cx.correct(b.X+b.W/2, w*w)
+	m.cy.correct(b.Y+b.H/2, h*h)
+	m.w.correct(b.W, w*w)
+	m.h.correct(b.H, h*h)
 }
 
-// box is the box that the motion stands for. A height or aspect that was
-// extrapolated to nothing gives an empty box.
+// box is the box that the motion stands for. A side that was extrapolated to
+// nothing gives an empty box.
 func (m *motion) box() Box {
-	h := max(m.h.x, 0)
-	w := max(m.aspect.x, 0) * h
+	w, h := max(m.w.x, 0), max(m.h.x, 0)
 	return Box{X: m.cx.x - w/2, Y: m.cy.x - h/2, W: w, H: h}
 }
 

@@ -101,27 +101,27 @@ func TestMotionIsTheFilterOfThePaper(t *testing.T) {
 		F[i][i+4], H[i][i] = 1, 1
 	}
 	measure := func(b Box) matrix {
-		return matrix{{b.X + b.W/2}, {b.Y + b.H/2}, {b.W / b.H}, {b.H}}
+		return matrix{{b.X + b.W/2}, {b.Y + b.H/2}, {b.W}, {b.H}}
 	}
 	b := Box{X: 100, Y: 50, W: 40, H: 90}
 	x := append(measure(b), []float64{0}, []float64{0}, []float64{0}, []float64{0})
-	h := b.H
-	P := diagonal(h/10, h/10, 1e-2, h/10, h/16, h/16, 1e-5, h/16)
+	w, h := b.W, b.H
+	P := diagonal(w/10, h/10, w/10, h/10, w/16, h/16, w/16, h/16)
 	m := newMotion(b)
 	for step := range 60 {
-		h = x[3][0]
-		x, P = F.times(x), F.times(P).times(F.transposed()).plus(diagonal(h/20, h/20, 1e-2, h/20, h/160, h/160, 1e-5, h/160), 1)
+		w, h = x[2][0], x[3][0]
+		x, P = F.times(x), F.times(P).times(F.transposed()).plus(diagonal(w/20, h/20, w/20, h/20, w/160, h/160, w/160, h/160), 1)
 		m.predict(frameTime)
 		if step%5 != 3 { // not seen in some
 			b = Box{X: b.X + 3 + r.NormFloat64(), Y: b.Y + 1, W: b.W + r.NormFloat64()/4, H: b.H + r.NormFloat64()/4}
-			h = x[3][0]
-			S := H.times(P).times(H.transposed()).plus(diagonal(h/20, h/20, 1e-1, h/20), 1)
+			w, h = x[2][0], x[3][0]
+			S := H.times(P).times(H.transposed()).plus(diagonal(w/20, h/20, w/20, h/20), 1)
 			K := P.times(H.transposed()).times(S.inverse())
 			x = x.plus(K.times(measure(b).plus(H.times(x), -1)), 1)
 			P = P.plus(K.times(S).times(K.transposed()), -1)
 			m.correct(b)
 		}
-		for i, a := range []axis{m.cx, m.cy, m.aspect, m.h} {
+		for i, a := range []axis{m.cx, m.cy, m.w, m.h} {
 			for _, d := range []float64{a.x - x[i][0], a.v - x[i+4][0], a.xx - P[i][i], a.xv - P[i][i+4], a.vv - P[i+4][i+4]} {
 				if !(math.Abs(d) < 1e-6) {
 					t.Fatalf("step %d, value %d: %+v differs by %v", step, i, a, d)
