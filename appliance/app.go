@@ -230,7 +230,7 @@ func (a *app) openBroker(opt appOptions) error {
 // prepareVision makes the pipeline, which health looks at; it does no I/O but
 // hashing the models.
 func (a *app) prepareVision() (err error) {
-	opt := vision.Options{OnState: a.cameraState, Logger: a.log.With("part", "vision")}
+	opt := vision.Options{OnState: a.cameraState, Classifiers: a.cfg.Vision.classifiers(), Logger: a.log.With("part", "vision")}
 	sums := map[string]string{}
 	for _, m := range a.cfg.Vision.Models {
 		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, a.cfg.Vision.lowered(m))})

@@ -124,6 +124,7 @@ func (c *checker) vision(cfg VisionConfig) {
 	if cfg.Threads < 0 {
 		c.add("vision.threads", "expected 0 (as many as there are cores) or more, got %d", cfg.Threads)
 	}
+	c.classifiers(cfg)
 	ids := map[string]bool{}
 	for i, cam := range cfg.Cameras {
 		key := fmt.Sprintf("vision.cameras[%d]", i)

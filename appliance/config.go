@@ -92,6 +92,8 @@ type VisionConfig struct {
 	Threads     int            `yaml:"threads"`
 	Models      []ModelConfig  `yaml:"models"`
 	Cameras     []CameraConfig `yaml:"cameras"`
+
+	Classifiers []ClassifierConfig `yaml:"classifiers"`
 }
 
 // ModelConfig is one detector.
@@ -359,6 +361,9 @@ func (c Config) files() []namedFile {
 	}
 	if len(c.Vision.Models) > 0 {
 		list = append(list, namedFile{"vision.onnxruntime", c.Vision.ONNXRuntime})
+	}
+	for i, m := range c.Vision.Classifiers {
+		list = append(list, namedFile{fmt.Sprintf("vision.classifiers[%d].path", i), m.Path})
 	}
 	for i, m := range c.Vision.Models {
 		list = append(list, namedFile{fmt.Sprintf("vision.models[%d].path", i), m.Path})

@@ -167,6 +167,9 @@ func visionCheck(f facts) wire.Check {
 	for _, m := range f.vision.Models {
 		c.Checks = append(c.Checks, modelCheck(m))
 	}
+	for _, m := range f.vision.Classifiers {
+		c.Checks = append(c.Checks, classifierCheck(m))
+	}
 	for _, cam := range f.vision.Cameras {
 		c.Checks = append(c.Checks, cameraCheck(cam))
 	}

@@ -145,6 +145,7 @@ func (r *recorder) detection(e vision.Event, seq uint64) wire.Detection {
 	for i, o := range e.Detections {
 		d.Detections[i] = wire.Object{
 			Class: o.Class, Confidence: round(o.Confidence, 4), TrackID: e.TrackID(o), Zones: e.ZoneNames(o),
+			Label: o.Label, LabelConfidence: round(o.LabelConfidence, 4),
 			Box: wire.Box{X: round(o.Box.X, 1), Y: round(o.Box.Y, 1), W: round(o.Box.W, 1), H: round(o.Box.H, 1)},
 		}
 	}

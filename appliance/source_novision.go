@@ -26,6 +26,11 @@ func newDetector(VisionConfig, ModelConfig) vision.OpenDetector {
 	return func(context.Context) (vision.Detector, error) { return nil, errNoVision }
 }
 
+// newClassifier fails where it is used, so that the page says why.
+func newClassifier(VisionConfig, ClassifierConfig) func(context.Context) (vision.Classifier, error) {
+	return func(context.Context) (vision.Classifier, error) { return nil, errNoVision }
+}
+
 // modelSum fails for a model that is built in elsewhere.
 func modelSum(path string) (string, error) { return fileSum(path) }
 

@@ -42,6 +42,8 @@ type openTrack struct {
 	Model      string     `json:"model"`
 	Class      string     `json:"class"`
 	Confidence float64    `json:"confidence"`
+	Label      string     `json:"label,omitempty"`
+	LabelConf  float64    `json:"label_confidence,omitempty"`
 	Box        vision.Box `json:"box"`
 	Zones      []string   `json:"zones,omitempty"`
 	Captured   time.Time  `json:"captured_at"`
@@ -319,7 +321,7 @@ func track(e vision.Event, eventID string) openTrack {
 	d := e.Detections[0]
 	return openTrack{
 		EventID: eventID, Run: e.Run, Number: d.Track, Camera: e.Camera, Model: e.Model,
-		Class: d.Class, Confidence: d.Confidence, Box: d.Box, Zones: e.ZoneNames(d),
+		Class: d.Class, Confidence: d.Confidence, Label: d.Label, LabelConf: d.LabelConfidence, Box: d.Box, Zones: e.ZoneNames(d),
 		Captured: e.CapturedAt, Inferred: e.InferredAt, Width: e.FrameWidth, Height: e.FrameHeight,
 	}
 }
@@ -334,7 +336,7 @@ func (k *openTrack) event() vision.Event {
 		Camera: k.Camera, Model: k.Model, CapturedAt: k.Captured, InferredAt: k.Inferred, FrameWidth: k.Width, FrameHeight: k.Height,
 		TrackEvent: vision.TrackEnd, Run: k.Run, Zones: k.Zones, Recovered: true,
 		Detections: []vision.Detection{{
-			Class: k.Class, Confidence: k.Confidence, Box: k.Box, Track: k.Number, Zones: 1<<len(k.Zones) - 1,
+			Class: k.Class, Confidence: k.Confidence, Label: k.Label, LabelConfidence: k.LabelConf, Box: k.Box, Track: k.Number, Zones: 1<<len(k.Zones) - 1,
 		}},
 	}
 }

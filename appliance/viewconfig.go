@@ -12,6 +12,8 @@ type ViewConfig struct {
 	ROI    RegionConfig `yaml:"roi"`
 	Tiles  TilesConfig  `yaml:"tiles"`
 	Motion MotionConfig `yaml:"motion"`
+
+	Classify ClassifyConfig `yaml:"classify"`
 }
 
 // RegionConfig is a rectangle, in parts of the picture's width and height.
@@ -42,6 +44,7 @@ type MotionConfig struct {
 // apply sets the options of the pipeline's camera.
 func (c ViewConfig) apply(o *vision.CameraOptions) {
 	o.Region, o.Tiles, o.Motion = vision.Region(c.ROI), vision.Tiles(c.Tiles), vision.MotionOptions(c.Motion)
+	o.Classify = vision.ClassifyOptions(c.Classify)
 }
 
 // view reports each mistake at its own key.

@@ -233,6 +233,9 @@ func (c *checker) classes(key string, cam CameraConfig, models []ModelConfig) {
 	for i, name := range cam.Only {
 		named[fmt.Sprintf("%s.only[%d]", key, i)] = name
 	}
+	for i, name := range cam.Classify.Classes {
+		named[fmt.Sprintf("%s.classify.classes[%d]", key, i)] = name
+	}
 	for i, z := range cam.Zones {
 		for j, name := range z.Classes {
 			named[fmt.Sprintf("%s.zones[%d].classes[%d]", key, i, j)] = name

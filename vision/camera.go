@@ -24,6 +24,7 @@ type camera struct {
 	exited  chan struct{} // closed when run returns
 
 	view      view
+	stage     stage
 	gate      *gate // the reader's; nil without
 	judge     *judge
 	collected []Event // lossless: of the last frame; the worker's until it is an outcome

@@ -203,6 +203,14 @@ func (j *judge) filter(e *Event) {
 	}
 }
 
+// least is the confidence that a detection of a class has to have.
+func (j *judge) least(class string) float64 {
+	if l, special := j.limits[class]; special {
+		return l.Confidence
+	}
+	return j.opts.Limits.Confidence
+}
+
 // within reports whether a detection is where it has to be.
 func (j *judge) within(d *Detection) bool { return j.required == 0 || d.Zones&j.required != 0 }
 

@@ -19,6 +19,9 @@ type Options struct {
 	Cameras []CameraOptions
 	Models  []ModelOptions
 
+	// Classifiers are second-stage models; see CameraOptions.Classify.
+	Classifiers []ClassifierOptions
+
 	// Sink receives the events. Nil discards them (they are still counted).
 	Sink Sink
 
@@ -62,6 +65,9 @@ type CameraOptions struct {
 
 	// Motion lets only frames be inspected in which something moves.
 	Motion MotionOptions
+
+	// Classify names detections by a second model.
+	Classify ClassifyOptions
 
 	// Judge says which detections count and what becomes an event.
 	Judge JudgeOptions
@@ -132,13 +138,15 @@ func (o Options) validate() error {
 		}
 		models[m.Name] = true
 	}
+	classifiers, err := checkClassifiers(o.Classifiers)
+	errs = append(errs, err)
 	ids := map[string]bool{}
 	for i, c := range o.Cameras {
 		if ids[c.ID] {
 			errs = append(errs, fmt.Errorf("camera %q is configured twice", c.ID))
 		}
 		ids[c.ID] = true
-		if err := c.validate(models); err != nil {
+		if err := errors.Join(c.validate(models), c.Classify.validate(classifiers)); err != nil {
 			errs = append(errs, fmt.Errorf("camera %d (%q): %w", i, c.ID, err))
 		}
 	}

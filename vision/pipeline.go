@@ -23,6 +23,7 @@ type Pipeline struct {
 	opts    Options
 	cameras []*camera
 	workers []*worker
+	seconds []*second
 	emitter emitter
 	run     string        // begins the ids of tracks
 	changed chan struct{} // a camera's state may have changed
@@ -56,8 +57,14 @@ func New(opts Options) (*Pipeline, error) {
 		models[m.Name] = w
 		p.workers = append(p.workers, w)
 	}
+	seconds := map[string]*second{}
+	for _, o := range opts.Classifiers {
+		seconds[o.Name] = newSecond(o, p)
+		p.seconds = append(p.seconds, seconds[o.Name])
+	}
 	for _, o := range opts.Cameras {
 		c := newCamera(o, p)
+		c.stage = stage{opts: o.Classify, model: seconds[o.Classify.Model], least: c.judge.least}
 		if w := models[o.Model]; w != nil {
 			c.worker = w
 			w.cameras = append(w.cameras, c)
@@ -113,6 +120,9 @@ func (p *Pipeline) start(ctx context.Context) stages {
 	for _, w := range p.workers {
 		go w.run(detecting)
 	}
+	for _, s := range p.seconds {
+		go s.run(detecting)
+	}
 	now := time.Now()
 	for _, c := range p.cameras {
 		c.update(func() { c.facts.since, c.state.Since = now, now })
@@ -142,6 +152,12 @@ func (p *Pipeline) shutdown(s stages) error {
 		if !joined(late, w.exited) {
 			p.abandonedDetectors.Add(1)
 			abandoned(fmt.Sprintf("model %q", w.opts.Name))
+		}
+	}
+	for _, s := range p.seconds {
+		if !joined(late, s.exited) {
+			p.abandonedDetectors.Add(1)
+			abandoned(fmt.Sprintf("classifier %q", s.opts.Name))
 		}
 	}
 	for _, c := range p.cameras {

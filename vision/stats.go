@@ -9,6 +9,7 @@ import (
 type Stats struct {
 	Cameras            []CameraStats
 	Models             []ModelStats
+	Classifiers        []ClassifierStats
 	EventsWaiting      int // in the buffer before Sink
 	EventBuffer        int // its capacity
 	AbandonedReaders   int // still blocked in a source when shutdown ended
@@ -124,6 +125,9 @@ func (p *Pipeline) Stats() Stats {
 	}
 	for _, w := range p.workers {
 		s.Models = append(s.Models, w.snapshot())
+	}
+	for _, c := range p.seconds {
+		s.Classifiers = append(s.Classifiers, c.snapshot())
 	}
 	return s
 }

@@ -9,10 +9,10 @@ import (
 )
 
 // cut is an image that knows which part of a frame it is.
-type cut struct {
-	fakeImage
-	at image.Rectangle
-}
+type cut struct{ at image.Rectangle }
+
+func (c *cut) Letterbox([]byte, int, int, byte) (float64, error) { return 1, nil }
+func (c *cut) Close()                                            {}
 
 func (c *cut) Crop(x, y, w, h int) (Image, error) {
 	if w < 1 || h < 1 || x < 0 || y < 0 || x+w > c.at.Dx() || y+h > c.at.Dy() {

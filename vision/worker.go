@@ -125,6 +125,9 @@ func (w *worker) next() (*camera, Frame, bool) {
 func (w *worker) inspect(d Detector, c *camera, f Frame) {
 	found, t, err := c.view.detect(d, f)
 	ended := time.Now()
+	if err == nil {
+		found = c.stage.classify(f, found)
+	}
 	f.Image.Close()
 	e := Event{
 		Camera:      f.Camera,

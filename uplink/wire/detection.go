@@ -62,6 +62,9 @@ type Object struct {
 	Box        Box      `json:"box"`
 	TrackID    string   `json:"track_id,omitempty"`
 	Zones      []string `json:"zones,omitempty"`
+	// Label is what a second model called this object, with its probability.
+	Label           string  `json:"label,omitempty"`
+	LabelConfidence float64 `json:"label_confidence,omitempty"`
 }
 
 // Box is in pixels of the original frame; X, Y is its top-left corner.
@@ -148,6 +151,9 @@ func (o Object) validate(i int) error {
 	}
 	if !(o.Confidence >= 0 && o.Confidence <= 1) {
 		return invalid("detections[%d].confidence: got %v, expected [0, 1]", i, o.Confidence)
+	}
+	if !(o.LabelConfidence >= 0 && o.LabelConfidence <= 1) {
+		return invalid("detections[%d].label_confidence: got %v, expected [0, 1]", i, o.LabelConfidence)
 	}
 	for _, v := range []float64{o.Box.X, o.Box.Y, o.Box.W, o.Box.H} {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
