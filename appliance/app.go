@@ -251,7 +251,7 @@ func (a *app) prepareVision() (err error) {
 			ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, Model: cam.Model, FPS: cam.FPS,
 			Judge: a.cfg.Vision.judge(cam), Lossless: cam.Lossless, StallAfter: cam.StallAfter,
 		}
-		cam.ViewConfig.apply(&camera)
+		cam.applyView(&camera)
 		opt.Cameras = append(opt.Cameras, camera)
 	}
 	sink, err := a.followed(newRecorder(a.cfg, a.out, sums).record)

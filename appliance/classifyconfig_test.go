@@ -20,7 +20,7 @@ func TestClassifierKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	var o vision.CameraOptions
-	cfg.Vision.Cameras[0].ViewConfig.apply(&o)
+	cfg.Vision.Cameras[0].applyView(&o)
 	if o.Classify.Model != "colour" || o.Classify.Classes[0] != "part" || o.Classify.Max != 3 || o.Classify.Margin != 0.2 {
 		t.Errorf("%+v", o.Classify)
 	}

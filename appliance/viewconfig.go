@@ -41,8 +41,8 @@ type MotionConfig struct {
 	Every     time.Duration `yaml:"every"`
 }
 
-// apply sets the options of the pipeline's camera.
-func (c ViewConfig) apply(o *vision.CameraOptions) {
+// applyView sets the options of the pipeline's camera.
+func (c ViewConfig) applyView(o *vision.CameraOptions) {
 	o.Region, o.Tiles, o.Motion = vision.Region(c.ROI), vision.Tiles(c.Tiles), vision.MotionOptions(c.Motion)
 	o.Classify = vision.ClassifyOptions(c.Classify)
 }
@@ -50,7 +50,7 @@ func (c ViewConfig) apply(o *vision.CameraOptions) {
 // view reports each mistake at its own key.
 func (c *checker) view(key string, cam CameraConfig) {
 	var o vision.CameraOptions
-	cam.ViewConfig.apply(&o)
+	cam.applyView(&o)
 	c.err(key+".roi", o.Region.Check())
 	c.err(key+".tiles", o.Tiles.Check())
 	c.err(key+".motion", o.Motion.Check())

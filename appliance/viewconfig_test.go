@@ -18,7 +18,7 @@ func TestViewKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	var o vision.CameraOptions
-	cfg.Vision.Cameras[0].ViewConfig.apply(&o)
+	cfg.Vision.Cameras[0].applyView(&o)
 	if o.Region != (vision.Region{X: 0.25, W: 0.5, H: 1}) || o.Tiles != (vision.Tiles{Columns: 3, Rows: 2, Overlap: 0.2, Whole: true}) ||
 		o.Motion != (vision.MotionOptions{On: true, Threshold: 30, Area: 0.01, Hold: 4 * time.Second, Every: 7 * time.Second}) {
 		t.Errorf("%+v", o)

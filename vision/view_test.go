@@ -77,6 +77,17 @@ func TestThingsAcrossTilesAreFoundOnce(t *testing.T) {
 	}
 }
 
+// TestWhatNoTileHoldsIsPutTogether: two tiles see three quarters each of what
+// is wider than what they share.
+func TestWhatNoTileHoldsIsPutTogether(t *testing.T) {
+	want := Detection{Class: "a", Confidence: 0.9, Box: Box{440, 300, 400, 100}}
+	v := view{tiles: Tiles{Columns: 2, Overlap: 0.3}}
+	found, _, err := v.detect(&eye{things: []Detection{want}}, frameOf(1280, 720))
+	if err != nil || len(found) != 1 || overlap(found[0].Box, want.Box) < 0.999 {
+		t.Errorf("found %+v, want %+v (%v)", found, want.Box, err)
+	}
+}
+
 // TestTilesCoverTheRegion and overlap as asked.
 func TestTilesCoverTheRegion(t *testing.T) {
 	for _, size := range []int{7, 100, 1279} {
