@@ -46,6 +46,7 @@ type app struct {
 	vision    *vision.Pipeline
 	socket    *socket.Server // nil without one
 	heartbeat *heartbeat     // nil without one
+	tracks    *trackLog      // nil where none can be open
 	skips     skips          // of directories of pictures
 	blind     *blindKeeper
 	restart   chan error // why this process should end and another begin
@@ -241,7 +242,7 @@ func (a *app) prepareVision() (err error) {
 	a.cfg.Vision.EngineDir = filepath.Join(a.cfg.DataDir, "engines")
 	opt := vision.Options{
 		OnState: a.cameraState, OnBlind: a.blind.told, ClockState: clockState, MaxStuck: maxStuck(a.cfg.Vision),
-		Logger: a.log.With("part", "vision"),
+		Classifiers: a.cfg.Vision.classifiers(), Logger: a.log.With("part", "vision"),
 	}
 	a.models = newModelKeeper(a.cfg, a.log.With("part", "models"))
 	a.models.start()
@@ -258,18 +259,25 @@ func (a *app) prepareVision() (err error) {
 		if err != nil {
 			return fmt.Errorf("camera %s: %w", cam.ID, err)
 		}
-		opt.Cameras = append(opt.Cameras, vision.CameraOptions{
+		camera := vision.CameraOptions{
 			ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, Model: cam.Model, FPS: cam.FPS,
-			EveryFrame: cam.EveryFrame || cam.Heartbeat, Lossless: cam.Lossless, StallAfter: cam.StallAfter,
+			Judge: a.cfg.Vision.judge(cam), Lossless: cam.Lossless, StallAfter: cam.StallAfter,
 			BlindAfter: cam.BlindAfter, Account: a.blind.account(cam.ID),
-		})
+		}
+		cam.applyView(&camera)
+		opt.Cameras = append(opt.Cameras, camera)
 	}
-	opt.Sink = a.heartbeat.sink(newRecorder(a.cfg, a.out).record)
+	sink, err := a.followed(newRecorder(a.cfg, a.out).record)
+	if err != nil {
+		return err
+	}
+	opt.Sink = a.heartbeat.sink(sink)
 	if a.vision, err = vision.New(opt); err != nil {
 		return err
 	}
 	a.models.vision = a.vision
 	a.blind.start(a.vision.Accounts)
+	a.serveTracks()
 	return nil
 }
 

@@ -124,11 +124,14 @@ func (c *checker) vision(cfg VisionConfig) {
 		c.add("vision.threads", "expected 0 (as many as there are cores) or more, got %d", cfg.Threads)
 	}
 	c.socket(cfg.Socket)
+	c.classifiers(cfg)
 	ids := map[string]bool{}
 	for i, cam := range cfg.Cameras {
 		key := fmt.Sprintf("vision.cameras[%d]", i)
 		c.camera(key, cam, models)
 		c.heartbeat(key, cam)
+		c.view(key, cam)
+		c.judge(key, cam, cfg.Models)
 		if ids[cam.ID] {
 			c.add(key+".id", "two cameras are called %q", cam.ID)
 		}

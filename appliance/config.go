@@ -94,6 +94,8 @@ type VisionConfig struct {
 	Cameras     []CameraConfig `yaml:"cameras"`
 	Socket      SocketConfig   `yaml:"socket"`
 
+	Classifiers []ClassifierConfig `yaml:"classifiers"`
+
 	EngineDir string `yaml:"-"` // where TensorRT engines are kept, below DataDir
 }
 
@@ -118,11 +120,13 @@ type CameraConfig struct {
 	FPS        float64       `yaml:"fps"`
 	Loop       bool          `yaml:"loop"`
 	Lossless   bool          `yaml:"lossless"`
-	EveryFrame bool          `yaml:"every_frame"`
 	StallAfter time.Duration `yaml:"stall_after"`
 	BlindAfter time.Duration `yaml:"blind_after"` // 0: vision.DefaultBlindAfter, or longer for a low FPS
 	Heartbeat  bool          `yaml:"heartbeat"`
 	Decoder    string        `yaml:"decoder"` // of RTSP; empty means auto
+
+	ViewConfig  `yaml:",inline"`
+	JudgeConfig `yaml:",inline"`
 }
 
 // UplinkConfig is the way to the centre.
@@ -365,6 +369,9 @@ func (c Config) files() []namedFile {
 	}
 	if len(c.Vision.Models) > 0 {
 		list = append(list, namedFile{"vision.onnxruntime", c.Vision.ONNXRuntime})
+	}
+	for i, m := range c.Vision.Classifiers {
+		list = append(list, namedFile{fmt.Sprintf("vision.classifiers[%d].path", i), m.Path})
 	}
 	for i, m := range c.Vision.Models {
 		if _, ok := storeName(m.Path); ok {

@@ -96,7 +96,7 @@ func TestCommentedDefaultsAreTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := regexp.MustCompile(`(?m)^( *)# ?( *[a-z_]+:(?: .*|))$`)
-	prose := regexp.MustCompile(`(?m)^ +# (type|path|classes|confidence|source|model|fps|Also): .*\n(?: +#  .*\n)*`)
+	prose := regexp.MustCompile(`(?m)^ +# (type|path|classes|confidence|source|model|fps|roi|policy|Also): .*\n(?: +#  .*\n)*`)
 	all := key.ReplaceAll(prose.ReplaceAll(text, nil), []byte("$1$2"))
 	if n := bytes.Count(all, []byte(":")); n < 40 {
 		t.Fatalf("only %d keys in:\n%s", n, all)

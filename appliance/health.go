@@ -39,6 +39,7 @@ type facts struct {
 	blind     blindStats
 	skips     map[string]skip // by camera
 	models    modelFacts
+	tracks    trackStats
 
 	config error // why the configuration on disk cannot be used, or nil
 
@@ -171,10 +172,14 @@ func visionCheck(f facts) wire.Check {
 	for _, m := range f.vision.Models {
 		c.Checks = append(c.Checks, storedCheck(modelCheck(m, f.now), m.Name, f.models))
 	}
+	for _, m := range f.vision.Classifiers {
+		c.Checks = append(c.Checks, classifierCheck(m))
+	}
 	for _, cam := range f.vision.Cameras {
 		c.Checks = append(c.Checks, withSkips(cameraCheck(cam), f.skips[cam.ID]))
 	}
 	c.Checks = append(append(c.Checks, stuckCheck(f)...), blindCheck(f.blind)...)
+	c.Checks = append(c.Checks, tracksCheck(f.tracks)...)
 	for _, sub := range c.Checks {
 		if severity(sub.State) > severity(c.State) {
 			c.State, c.Detail = sub.State, sub.Name+": "+sub.Detail
@@ -192,6 +197,9 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 		}
 		if blind := blindDetail(c); blind != "" {
 			out.State, out.Detail = wire.Impaired, blind
+		}
+		if c.EndsLost+c.TracksRefused > 0 {
+			out.State, out.Detail = wire.Impaired, fmt.Sprintf("of tracks, %d ends were lost and %d boxes found no place since the start", c.EndsLost, c.TracksRefused)
 		}
 		out.Since = wire.At(c.Since)
 		return out

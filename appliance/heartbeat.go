@@ -110,7 +110,7 @@ func newHeartbeat(cameras []CameraConfig) (*heartbeat, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &heartbeat{line: line, epoch: epoch, every: cam.EveryFrame, began: time.Now()}, nil
+		return &heartbeat{line: line, epoch: epoch, every: vision.Policy(cam.Policy) == vision.PolicyEveryFrame, began: time.Now()}, nil
 	}
 	return nil, nil
 }

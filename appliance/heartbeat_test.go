@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -71,7 +72,7 @@ func startBeating(t *testing.T, cam CameraConfig) *beating {
 	}
 	b.line, err = vision.New(vision.Options{
 		Models:  []vision.ModelOptions{{Name: "line", Open: func(context.Context) (vision.Detector, error) { return b.eye, nil }}},
-		Cameras: []vision.CameraOptions{{ID: run.ID, Kind: vision.KindSim, NewSource: source, Model: "line", FPS: run.FPS, EveryFrame: true}},
+		Cameras: []vision.CameraOptions{{ID: run.ID, Kind: vision.KindSim, NewSource: source, Model: "line", FPS: run.FPS, Judge: vision.JudgeOptions{Policy: vision.PolicyEveryFrame}}},
 		Sink:    h.sink(func(vision.Event) { b.events.Add(1) }), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -142,7 +143,7 @@ func TestHeartbeatSeesABlindDetector(t *testing.T) {
 // TestHeartbeatOfALineWithAnEpoch numbers its frames from there.
 func TestHeartbeatOfALineWithAnEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startBeating(t, CameraConfig{ID: "heartbeat", Source: "sim://line?seed=3&fps=10&epoch=900000000", Model: "line", FPS: 2, EveryFrame: true, Heartbeat: true})
+		b := startBeating(t, CameraConfig{ID: "heartbeat", Source: "sim://line?seed=3&fps=10&epoch=900000000", Model: "line", FPS: 2, Heartbeat: true, JudgeConfig: JudgeConfig{Policy: "every_frame"}})
 		b.expect(30*time.Second, wire.Healthy, "in view")
 		b.eye.sees.Store(0)
 		b.expect(30*time.Second, wire.Impaired, "were found")
@@ -218,7 +219,7 @@ func TestHeartbeatCamera(t *testing.T) {
 			t.Errorf("%s: %+v", source, got)
 		}
 		plain := CameraConfig{Source: source}
-		if got := heartbeatCamera(plain); got != plain {
+		if got := heartbeatCamera(plain); !reflect.DeepEqual(got, plain) {
 			t.Errorf("%s without a heartbeat: %+v", source, got)
 		}
 	}

@@ -126,7 +126,7 @@ func (k *modelKeeper) end() error {
 func (k *modelKeeper) open(m ModelConfig) vision.OpenDetector {
 	name, ok := storeName(m.Path)
 	if !ok {
-		return k.newDetector(k.cfg, m)
+		return k.newDetector(k.cfg, k.cfg.lowered(m))
 	}
 	return func(ctx context.Context) (vision.Detector, error) {
 		st, err := k.store.State(name)
@@ -156,7 +156,7 @@ func (k *modelKeeper) openVersion(ctx context.Context, m ModelConfig, sha string
 	if err != nil {
 		return nil, err
 	}
-	return k.newDetector(k.cfg, m.stored(k.store, v))(ctx)
+	return k.newDetector(k.cfg, k.cfg.lowered(m.stored(k.store, v)))(ctx)
 }
 
 // goBack notes a rollback that has been carried out.

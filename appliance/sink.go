@@ -51,21 +51,28 @@ type publisher struct {
 
 // publish returns at once. What the queue refuses is counted, not retried.
 func (p *publisher) publish(topic string, payload []byte, retain bool, note uplink.Note) {
-	p.enqueue(topic, payload, retain, note)
+	p.publishThen(topic, payload, retain, note, p.stored)
+}
+
+// publishThen is publish; done is called, from any goroutine, once it is known
+// whether the message is durable.
+func (p *publisher) publishThen(topic string, payload []byte, retain bool, note uplink.Note, done func(error)) {
+	p.enqueue(topic, payload, retain, note, done)
 	if err := p.broker.Publish(topic, payload, 1, retain); err != nil {
 		p.log.Error("local publish failed", "topic", topic, "error", err)
 	}
 }
 
-func (p *publisher) enqueue(topic string, payload []byte, retain bool, note uplink.Note) {
+func (p *publisher) enqueue(topic string, payload []byte, retain bool, note uplink.Note, done func(error)) {
 	route, to, ok := p.router.Load().Route(topic)
 	if !ok {
+		done(nil) // it is for this place alone
 		return
 	}
 	m := message(route, to, 1, payload, retain)
 	m.Note = note
-	if err := p.queue.Enqueue(m, p.stored); err != nil {
-		p.stored(err)
+	if err := p.queue.Enqueue(m, done); err != nil {
+		done(err)
 	}
 }
 
@@ -99,34 +106,57 @@ func newRecorder(cfg Config, out *publisher) *recorder {
 
 // record publishes one event. It does not wait for the disk or the centre.
 func (r *recorder) record(e vision.Event) {
+	if _, known := r.seq[e.Camera]; !known { // it was configured when its track began
+		r.seq[e.Camera] = r.out.queue.Note(seqKey(e.Camera))
+	}
 	seq := r.seq[e.Camera] + 1
 	payload, err := r.detection(e, seq).Encode()
 	if err != nil {
 		r.out.log.Error("an event cannot be written", "camera", e.Camera, "error", err)
 		r.out.stored(err)
+		if e.Stored != nil {
+			e.Stored(nil) // another attempt would do no better
+		}
 		return
 	}
 	r.seq[e.Camera] = seq
-	r.out.publish(r.origin.Detection(e.Camera), payload, false, uplink.Note{Key: seqKey(e.Camera), Value: seq})
+	r.out.publishThen(r.origin.Detection(e.Camera), payload, false, uplink.Note{Key: seqKey(e.Camera), Value: seq}, func(err error) {
+		r.out.stored(err)
+		if e.Stored != nil {
+			e.Stored(err)
+		}
+	})
 }
 
 func (r *recorder) detection(e vision.Event, seq uint64) wire.Detection {
 	d := wire.Detection{
-		EventID: uuid.NewString(), DeviceID: r.origin.DeviceID, CameraID: e.Camera,
+		EventID: eventID(e), DeviceID: r.origin.DeviceID, CameraID: e.Camera,
 		CapturedAt: wire.At(e.CapturedAt), InferredAt: wire.At(e.InferredAt), ModelName: e.Model,
 		Detections:  make([]wire.Object, len(e.Detections)),
 		FrameWidth:  e.FrameWidth,
 		FrameHeight: e.FrameHeight,
 		Seq:         seq, ModelSHA256: e.ModelSHA256,
-		Clock: e.Clock, BootID: r.bootID, MonoNS: monotonicAt(e.CapturedAt),
+		Clock: e.Clock, TrackEvent: string(e.TrackEvent),
+	}
+	if !e.Recovered { // its times are of another boot
+		d.BootID, d.MonoNS = r.bootID, monotonicAt(e.CapturedAt)
 	}
 	for i, o := range e.Detections {
 		d.Detections[i] = wire.Object{
-			Class: o.Class, Confidence: round(o.Confidence, 4),
+			Class: o.Class, Confidence: round(o.Confidence, 4), TrackID: e.TrackID(o), Zones: e.ZoneNames(o),
+			Label: o.Label, LabelConfidence: round(o.LabelConfidence, 4),
 			Box: wire.Box{X: round(o.Box.X, 1), Y: round(o.Box.Y, 1), W: round(o.Box.W, 1), H: round(o.Box.H, 1)},
 		}
 	}
 	return d
+}
+
+// eventID is the one that the event was given, or a new one.
+func eventID(e vision.Event) string {
+	if e.ID != "" {
+		return e.ID
+	}
+	return uuid.NewString()
 }
 
 // round keeps the given number of decimals: more would be noise on the wire.

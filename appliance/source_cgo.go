@@ -58,6 +58,13 @@ func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 	}
 }
 
+// newClassifier returns what loads a model of the second stage; it does no I/O.
+func newClassifier(cfg VisionConfig, m ClassifierConfig) func(context.Context) (vision.Classifier, error) {
+	return onnx.ClassifierOpener(onnx.ClassifierOptions{
+		Library: cfg.ONNXRuntime, ModelPath: m.Path, Labels: m.Labels, Mean: triple(m.Mean), Std: triple(m.Std),
+	})
+}
+
 // modelSum is the SHA-256 of a model, in hex.
 func modelSum(path string) (string, error) {
 	if path != detector.Path {

@@ -33,5 +33,10 @@ func newDetector(VisionConfig, ModelConfig) vision.OpenDetector {
 	return func(context.Context) (vision.Detector, error) { return nil, errNoVision }
 }
 
+// newClassifier fails where it is used, so that the page says why.
+func newClassifier(VisionConfig, ClassifierConfig) func(context.Context) (vision.Classifier, error) {
+	return func(context.Context) (vision.Classifier, error) { return nil, errNoVision }
+}
+
 // redact has nothing to do: a simulated camera has no password.
 func redact(source string) string { return source }

@@ -20,7 +20,7 @@ func (a *app) facts() facts {
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
 		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
-		skips: a.skips.all(), socket: a.socketStats(), blind: a.blind.stats(), models: a.models.facts(),
+		skips: a.skips.all(), socket: a.socketStats(), blind: a.blind.stats(), models: a.models.facts(), tracks: a.tracks.snapshot(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err

@@ -65,6 +65,7 @@ type batch struct {
 	frames  []Frame
 	cameras []int // frames[i] is of worker.cameras[cameras[i]]
 
+	alone    bool        // nothing may join the frames that are there
 	max      int         // that the detector takes in one run
 	last     []time.Time // when each camera last had a frame
 	timer    *time.Timer
@@ -85,7 +86,7 @@ func (b *batch) init(cameras int) {
 // lately. It returns false when there is no frame.
 func (w *worker) gather(ctx context.Context) bool {
 	b := &w.batch
-	b.frames, b.cameras = b.frames[:0], b.cameras[:0]
+	b.frames, b.cameras, b.alone = b.frames[:0], b.cameras[:0], false
 	began, limit := time.Now(), b.max
 	w.fill(limit, began)
 	if len(b.frames) == 0 {
@@ -112,12 +113,17 @@ func (w *worker) gather(ctx context.Context) bool {
 }
 
 // fill takes a frame of each camera that has one and is not in the batch yet.
+// A camera with a view of its own is inspected alone: where it has a frame the
+// batch ends, and the next one begins with it.
 func (w *worker) fill(limit int, now time.Time) {
 	b := &w.batch
-	for i, start := 0, w.turn; i < len(w.cameras) && len(b.frames) < limit; i++ {
+	for i, start := 0, w.turn; i < len(w.cameras) && len(b.frames) < limit && !b.alone; i++ {
 		at := (start + i) % len(w.cameras)
 		if slices.Contains(b.cameras, at) {
 			continue
+		}
+		if b.alone = !w.cameras[at].view.plain() && w.cameras[at].slot.waiting(); b.alone && len(b.frames) > 0 {
+			return
 		}
 		if f, ok := w.cameras[at].slot.take(); ok {
 			b.frames, b.cameras = append(b.frames, f), append(b.cameras, at)
@@ -128,6 +134,9 @@ func (w *worker) fill(limit int, now time.Time) {
 
 // wanted is how many frames are worth waiting for.
 func (w *worker) wanted(limit int, now time.Time) int {
+	if w.batch.alone {
+		return 1
+	}
 	live := 0
 	for _, last := range w.batch.last {
 		if !last.IsZero() && now.Sub(last) < liveWithin {
@@ -169,7 +178,8 @@ func (w *worker) inspect() {
 
 // single inspects one frame of the batch by itself.
 func (w *worker) single(i int) {
-	found, t, err := w.detector.Detect(w.batch.frames[i])
+	view := &w.cameras[w.batch.cameras[i]].view
+	found, t, err := view.detect(w.detector, w.batch.frames[i])
 	if err == nil {
 		w.count(t)
 	}
@@ -179,6 +189,9 @@ func (w *worker) single(i int) {
 // deliver closes frame i of the batch and gives its camera the result.
 func (w *worker) deliver(i int, found []Detection, t Timing, ended time.Time, err error) {
 	f, c := w.batch.frames[i], w.cameras[w.batch.cameras[i]]
+	if err == nil {
+		found = c.stage.classify(f, found)
+	}
 	f.Image.Close()
 	w.batch.frames[i] = Frame{} // what is closed is not kept
 	e := Event{
@@ -195,7 +208,7 @@ func (w *worker) deliver(i int, found []Detection, t Timing, ended time.Time, er
 		w.failed()
 		w.log.Debug("detection failed", "camera", f.Camera, "seq", f.Seq, "error", err)
 	} else {
-		e.Detections = slices.Clone(found)
+		e.Detections = found // valid until the next run, which is after inspected
 		w.inspected()
 	}
 	c.inspected(e, err)

@@ -26,6 +26,11 @@ type camera struct {
 	clock   func() string
 	stuck   *atomic.Int64 // calls that are stuck now, of all cameras
 
+	view      view
+	stage     stage
+	judge     *judge
+	collected []Event // lossless: of the last frame; the worker's until it is an outcome
+
 	mu       sync.Mutex
 	throttle throttle
 	seq      uint64
@@ -41,10 +46,7 @@ type camera struct {
 }
 
 // outcome is what became of a lossless camera's frame.
-type outcome struct {
-	event Event
-	emit  bool
-}
+type outcome struct{ events []Event }
 
 func newCamera(o CameraOptions, p *Pipeline) *camera {
 	if o.StallAfter == 0 {
@@ -64,8 +66,13 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 		throttle: newThrottle(o.FPS),
 		state:    CameraState{Camera: o.ID, State: Offline, Reason: ReasonStarting},
 	}
+	c.view = view{region: o.Region, tiles: o.Tiles}
+	c.judge = newJudge(o.Judge, o.StallAfter, p.run, func() uint64 { return p.tracks.Add(1) })
 	if o.Model != "" {
 		c.limits.inspect = max(o.StallAfter, 3*c.throttle.interval)
+		if o.Motion.On {
+			c.limits.inspect = max(c.limits.inspect, 3*newGate(o.Motion).opts.Every)
+		}
 		c.account = account{camera: o.ID, after: o.BlindLimit(), until: o.Account.Until, coverage: o.Account.Coverage.clone()}
 	}
 	c.stats = CameraStats{ID: o.ID, Kind: o.Kind, Model: o.Model}
@@ -130,8 +137,7 @@ func (c *camera) uncounted(wanted bool) {
 }
 
 // masked accounts for a frame that was kept from the model because nothing
-// moved in it, or by a mask over all of it. It never blocks. Its frame is the
-// caller's to close, and a lossless camera's reader still waits for an outcome.
+// moved in it.
 func (c *camera) masked() {
 	c.update(func() { c.stats.Masked++ })
 }
@@ -159,7 +165,6 @@ func (c *camera) stalledFor(now time.Time) time.Duration {
 // inspected is called by the worker when it is done with one of the frames.
 // It never blocks.
 func (c *camera) inspected(e Event, detectErr error) {
-	emit := detectErr == nil && (len(e.Detections) > 0 || c.opts.EveryFrame)
 	c.update(func() {
 		c.facts.inspected, c.facts.detectErr = time.Now(), detectErr
 		if detectErr != nil {
@@ -170,11 +175,32 @@ func (c *camera) inspected(e Event, detectErr error) {
 			c.marked = c.stats
 		}
 	})
-	if c.opts.Lossless {
-		c.outcome <- outcome{e, emit} // has room: one frame is in flight
-	} else if emit {
-		c.emitter.offer(emission{e, c})
+	if !c.opts.Lossless {
+		if detectErr == nil {
+			c.judge.look(e, c.keep)
+		}
+		return
 	}
+	c.collected = c.collected[:0]
+	if detectErr == nil {
+		c.judge.look(e, c.collect)
+	}
+	c.outcome <- outcome{c.collected} // has room: one frame is in flight
+}
+
+// keep queues an event if there is room. The end of a track that finds none
+// is not counted as dropped: the judge tries it again.
+func (c *camera) keep(e Event) bool {
+	if e.TrackEvent == TrackEnd {
+		return c.emitter.try(emission{e, c})
+	}
+	return c.emitter.offer(emission{e, c})
+}
+
+// collect leaves an event to the reader of a lossless camera.
+func (c *camera) collect(e Event) bool {
+	c.collected = append(c.collected, e)
+	return true
 }
 
 // modelState is called by the worker after it tried to load the model.
@@ -210,11 +236,12 @@ func (c *camera) finish() {
 	c.update(func() { c.stats.Dropped += uint64(dropped) })
 	select {
 	case o := <-c.outcome:
-		if o.emit {
-			c.emitter.offer(emission{o.event, c})
+		for _, e := range o.events {
+			c.emitter.offer(emission{e, c})
 		}
 	default:
 	}
+	c.judge.close(c.keep)
 	c.update(func() {
 		c.stats.Stalled += c.stalledFor(time.Now())
 		c.phase(phaseStopped)
@@ -279,6 +306,7 @@ func (c *camera) untold() (CameraState, bool) {
 }
 
 func (c *camera) snapshot(now time.Time) CameraStats {
+	filtered, tracks, refused, lost := c.judge.stats() // not under c.mu: the judge calls back
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats
@@ -286,6 +314,7 @@ func (c *camera) snapshot(now time.Time) CameraStats {
 	s.FPS = c.rate.fps(now)
 	s.Stalled += c.stalledFor(now)
 	c.account.stats(&s, now)
+	s.Filtered, s.Tracks, s.TracksRefused, s.EndsLost = filtered, tracks, refused, lost
 	return s
 }
 

@@ -14,6 +14,13 @@ type Detection struct {
 	Class      string
 	Confidence float64 // in [0, 1]
 	Box        Box
+
+	// What the camera's rules add; a detector leaves it zero.
+	Zones ZoneSet // that it is in, of the camera's
+	Label string  // that a second-stage model gave it, or ""
+	Track uint64  // of a tracked object, from 1, unique in a Pipeline; 0 without
+
+	LabelConfidence float64 // in [0, 1]
 }
 
 // Timing is where the time of one inspected frame went.

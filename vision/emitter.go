@@ -14,14 +14,24 @@ type emission struct {
 	camera *camera
 }
 
-// offer queues an event if there is room, and counts it either way.
-func (e *emitter) offer(m emission) {
+// try queues and counts an event if there is room.
+func (e *emitter) try(m emission) bool {
 	select {
 	case e.buffer <- m:
 		m.camera.countEvent(true)
+		return true
 	default:
+		return false
+	}
+}
+
+// offer queues an event if there is room, and counts it either way.
+func (e *emitter) offer(m emission) bool {
+	queued := e.try(m)
+	if !queued {
 		m.camera.countEvent(false)
 	}
+	return queued
 }
 
 // wait queues an event and waits for room until ctx ends.

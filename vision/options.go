@@ -22,6 +22,9 @@ type Options struct {
 	Cameras []CameraOptions
 	Models  []ModelOptions
 
+	// Classifiers are second-stage models; see CameraOptions.Classify.
+	Classifiers []ClassifierOptions
+
 	// Sink receives the events. Nil discards them (they are still counted).
 	Sink Sink
 
@@ -73,8 +76,20 @@ type CameraOptions struct {
 	// counted as throttled. 0 inspects every frame that the detector can take.
 	FPS float64
 
-	// EveryFrame makes an event of every inspected frame, also without detections.
-	EveryFrame bool
+	// Region is the part of the frame that the model sees, and Tiles how that is
+	// divided. Boxes are in pixels of the whole frame in any case. The images of
+	// the source have to be Croppers for other values than zero.
+	Region Region
+	Tiles  Tiles
+
+	// Motion lets only frames be inspected in which something moves.
+	Motion MotionOptions
+
+	// Classify names detections by a second model.
+	Classify ClassifyOptions
+
+	// Judge says which detections count and what becomes an event.
+	Judge JudgeOptions
 
 	// Lossless makes the reader wait until the detector is done with a frame
 	// and its event has a place in the buffer, so that nothing is dropped. It
@@ -178,13 +193,15 @@ func (o Options) validate() error {
 		}
 		models[m.Name] = true
 	}
+	classifiers, err := checkClassifiers(o.Classifiers)
+	errs = append(errs, err)
 	ids := map[string]bool{}
 	for i, c := range o.Cameras {
 		if ids[c.ID] {
 			errs = append(errs, fmt.Errorf("camera %q is configured twice", c.ID))
 		}
 		ids[c.ID] = true
-		if err := c.validate(models); err != nil {
+		if err := errors.Join(c.validate(models), c.Classify.validate(classifiers)); err != nil {
 			errs = append(errs, fmt.Errorf("camera %d (%q): %w", i, c.ID, err))
 		}
 	}
@@ -211,6 +228,10 @@ func (c CameraOptions) validate(models map[string]bool) error {
 	if c.Lossless && c.FPS != 0 {
 		errs = append(errs, fmt.Errorf("lossless and fps %v exclude each other", c.FPS))
 	}
+	errs = append(errs, c.Judge.Check(), wrapped("region", c.Region.Check()), wrapped("tiles", c.Tiles.Check()), wrapped("motion", c.Motion.Check()))
+	if c.Lossless && c.Motion.On {
+		errs = append(errs, errors.New("lossless and motion exclude each other"))
+	}
 	if c.StallAfter < 0 {
 		errs = append(errs, fmt.Errorf("stall_after %v: want 0 or more", c.StallAfter))
 	}
@@ -218,4 +239,12 @@ func (c CameraOptions) validate(models map[string]bool) error {
 		errs = append(errs, fmt.Errorf("blind_after %v: want 0, or at least %v, three intervals of fps", c.BlindAfter, least))
 	}
 	return errors.Join(errs...)
+}
+
+// wrapped says what an error is about.
+func wrapped(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,9 +23,12 @@ type Pipeline struct {
 	opts    Options
 	cameras []*camera
 	workers []*worker
+	seconds []*second
 	emitter emitter
+	run     string        // begins the ids of tracks
 	changed chan struct{} // a camera's state may have changed
 
+	tracks             atomic.Uint64 // ids that were given
 	abandonedReaders   atomic.Int64
 	abandonedDetectors atomic.Int64
 	stuck              atomic.Int64 // calls into sources that are silent beyond StallAfter
@@ -44,6 +48,7 @@ func New(opts Options) (*Pipeline, error) {
 	p := &Pipeline{
 		opts:    opts,
 		emitter: emitter{buffer: make(chan emission, opts.EventBuffer), sink: opts.Sink},
+		run:     fmt.Sprintf("%08x", rand.Uint32()),
 		changed: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
@@ -53,8 +58,14 @@ func New(opts Options) (*Pipeline, error) {
 		models[m.Name] = w
 		p.workers = append(p.workers, w)
 	}
+	seconds := map[string]*second{}
+	for _, o := range opts.Classifiers {
+		seconds[o.Name] = newSecond(o, p)
+		p.seconds = append(p.seconds, seconds[o.Name])
+	}
 	for _, o := range opts.Cameras {
 		c := newCamera(o, p)
+		c.stage = stage{opts: o.Classify, model: seconds[o.Classify.Model], least: c.judge.least}
 		if w := models[o.Model]; w != nil {
 			c.worker = w
 			w.cameras = append(w.cameras, c)
@@ -110,6 +121,9 @@ func (p *Pipeline) start(ctx context.Context) stages {
 	for _, w := range p.workers {
 		go w.run(detecting)
 	}
+	for _, s := range p.seconds {
+		go s.run(detecting)
+	}
 	now := time.Now()
 	for _, c := range p.cameras {
 		c.begin(now)
@@ -143,6 +157,12 @@ func (p *Pipeline) shutdown(s stages) error {
 		if !joined(late, w.exited) {
 			p.abandonedDetectors.Add(1)
 			abandoned(fmt.Sprintf("model %q", w.opts.Name))
+		}
+	}
+	for _, s := range p.seconds {
+		if !joined(late, s.exited) {
+			p.abandonedDetectors.Add(1)
+			abandoned(fmt.Sprintf("classifier %q", s.opts.Name))
 		}
 	}
 	for _, c := range p.cameras {
@@ -217,9 +237,21 @@ func (p *Pipeline) watch(ctx context.Context) {
 		case <-tick.C:
 			for _, c := range p.cameras {
 				c.update(func() {})
+				c.judge.expire(time.Now(), c.keep)
 			}
 		}
 	}
+}
+
+// OpenTracks returns, for every track that PolicyTrack told to have begun and
+// not yet to have ended, the end as it would be now. It is safe for concurrent
+// use.
+func (p *Pipeline) OpenTracks() []Event {
+	var ends []Event
+	for _, c := range p.cameras {
+		ends = append(ends, c.judge.open()...)
+	}
+	return ends
 }
 
 // Close stops Serve and waits for it to return. It is safe to call more than

@@ -36,6 +36,7 @@ func TestEventsCarryTheFrame(t *testing.T) {
 			CapturedAt: began.Add(100 * time.Millisecond),
 			InferredAt: began.Add(110*time.Millisecond - time.Microsecond),
 			Detections: []Detection{{Class: "person", Confidence: 0.9, Box: Box{1, 2, 3, 4}}},
+			Picture:    true, Run: got.events[0].Run,
 		}
 		if !reflect.DeepEqual(got.events[0], want) {
 			t.Errorf("got  %+v\nwant %+v", got.events[0], want)
@@ -292,7 +293,7 @@ func TestEveryFramePolicy(t *testing.T) {
 		s := serve(t, Options{
 			Models: model(nothing),
 			Cameras: []CameraOptions{
-				{ID: "every", Model: "m", EveryFrame: true, NewSource: img.every(100 * time.Millisecond)},
+				{ID: "every", Model: "m", Judge: JudgeOptions{Policy: PolicyEveryFrame}, NewSource: img.every(100 * time.Millisecond)},
 				{ID: "detections", Model: "m", NewSource: img.every(100 * time.Millisecond)},
 			},
 		})

@@ -21,6 +21,7 @@ var errAbandoned = errors.New("the connection was abandoned")
 type reader struct {
 	camera *camera
 	cancel context.CancelFunc
+	gate   *gate         // nil without; a connection begins a background of its own
 	done   chan struct{} // closed when the goroutine returns
 	err    error         // why the connection ended; to be read once done is closed
 
@@ -34,6 +35,9 @@ type reader struct {
 // connect starts a reader.
 func (c *camera) connect(ctx context.Context) *reader {
 	r := &reader{camera: c, done: make(chan struct{})}
+	if c.opts.Motion.On {
+		r.gate = newGate(c.opts.Motion)
+	}
 	ctx, r.cancel = context.WithCancel(ctx)
 	go r.run(ctx)
 	return r
@@ -73,11 +77,22 @@ func (r *reader) read(ctx context.Context, src Source) error {
 		if err != nil {
 			return err
 		}
-		if keep {
+		if keep && r.moves(frame) {
 			r.submit(ctx, frame)
 		}
 	}
 	return ctx.Err()
+}
+
+// moves reports whether a frame passes the motion gate. One that does not is
+// counted and closed.
+func (r *reader) moves(f Frame) bool {
+	if r.gate == nil || r.gate.pass(f) {
+		return true
+	}
+	f.Image.Close()
+	r.camera.masked()
+	return false
 }
 
 // next takes the next frame off the source. keep is false when it was counted
@@ -164,8 +179,8 @@ func (r *reader) submit(ctx context.Context, f Frame) {
 	}
 	select {
 	case o := <-c.outcome:
-		if o.emit {
-			c.emitter.wait(ctx, emission{o.event, c})
+		for _, e := range o.events {
+			c.emitter.wait(ctx, emission{e, c})
 		}
 	case <-ctx.Done():
 	}

@@ -10,6 +10,7 @@ import (
 type Stats struct {
 	Cameras            []CameraStats
 	Models             []ModelStats
+	Classifiers        []ClassifierStats
 	EventsWaiting      int // in the buffer before Sink
 	EventBuffer        int // its capacity
 	AbandonedReaders   int // still blocked in a source when shutdown ended
@@ -45,7 +46,7 @@ type CameraStats struct {
 	Inspected      uint64 // that the model has finished
 	Dropped        uint64 // that a newer one replaced, or that shutdown overtook
 	Throttled      uint64 // that arrived sooner than FPS allows
-	Masked         uint64 // that a motion gate or a mask kept from the model
+	Masked         uint64 // in which nothing moved, for a camera with Motion
 	Events         uint64 // handed to the buffer before Sink
 	EventsDropped  uint64 // that found that buffer full, or were in it when shutdown ended
 	DetectorErrors uint64
@@ -65,6 +66,10 @@ type CameraStats struct {
 	BlindReason             BlindReason
 	BlindFor                map[BlindReason]time.Duration // in intervals since the start, the open one included
 	CoveredHour, CoveredDay float64                       // see Coverage.Shares
+	Filtered                Filtered                      // boxes that the camera's rules left out
+	Tracks                  int                           // that are open
+	TracksRefused           uint64                        // times that a box found no place among a camera's tracks
+	EndsLost                uint64                        // ends of tracks that waited too long for a place in the buffer
 }
 
 // ModelStats is one model.
@@ -158,6 +163,9 @@ func (p *Pipeline) Stats() Stats {
 	}
 	for _, w := range p.workers {
 		s.Models = append(s.Models, w.snapshot())
+	}
+	for _, c := range p.seconds {
+		s.Classifiers = append(s.Classifiers, c.snapshot())
 	}
 	return s
 }

@@ -67,7 +67,7 @@ func TestSwapUnderLoadLosesNoFramesAccount(t *testing.T) {
 		if i == 3 {
 			fps = 500 // some frames are throttled
 		}
-		opts.Cameras = append(opts.Cameras, CameraOptions{ID: fmt.Sprint(i), NewSource: imgs.every(time.Microsecond), Model: "m", FPS: fps, EveryFrame: true})
+		opts.Cameras = append(opts.Cameras, CameraOptions{ID: fmt.Sprint(i), NewSource: imgs.every(time.Microsecond), Model: "m", FPS: fps, Judge: JudgeOptions{Policy: PolicyEveryFrame}})
 	}
 	s := serve(t, opts)
 	all := []*versioned{first}

@@ -37,7 +37,8 @@ func TestYOLOv8FindsWhatIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []Detection{
-			{"c", 0.9, Box{32, 16, 16, 8}}, {"b", 0.7, Box{110, 110, 16, 16}}, {"a", 0.5, Box{32, 16, 16, 8}},
+			{Class: "c", Confidence: 0.9, Box: Box{32, 16, 16, 8}}, {Class: "b", Confidence: 0.7, Box: Box{110, 110, 16, 16}},
+			{Class: "a", Confidence: 0.5, Box: Box{32, 16, 16, 8}},
 		}
 		if len(found) != len(want) {
 			t.Fatalf("found %v, want %v", found, want)

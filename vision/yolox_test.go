@@ -139,7 +139,7 @@ func TestDecodeByHand(t *testing.T) {
 	if err != nil || len(got) != 1 {
 		t.Fatalf("got %v, %v", got, err)
 	}
-	want := Detection{"x", float64(float32(0.8)) * 0.5, Box{X: 16, Y: 12, W: 16, H: 16}}
+	want := Detection{Class: "x", Confidence: float64(float32(0.8)) * 0.5, Box: Box{X: 16, Y: 12, W: 16, H: 16}}
 	if got[0] != want {
 		t.Errorf("got %+v, want %+v", got[0], want)
 	}

@@ -13,6 +13,15 @@ const (
 	ClockFreeRunning  = "free-running"
 )
 
+// What an event tells of its track. Best tells of the frame that showed it
+// best, end of the last; both are sent when the track is over, also after a
+// crash. A reader may see an end without its start, if that was lost.
+const (
+	TrackStart = "start"
+	TrackBest  = "best"
+	TrackEnd   = "end"
+)
+
 // Detection is a detection.v1 event: what one model found in one frame.
 type Detection struct {
 	SchemaVersion string `json:"schema_version"`
@@ -41,6 +50,9 @@ type Detection struct {
 	// set: MonoNS is CLOCK_MONOTONIC, in ns, at CapturedAt.
 	BootID string `json:"boot_id,omitempty"`
 	MonoNS int64  `json:"mono_ns,omitempty"`
+	// TrackEvent is TrackStart, TrackBest or TrackEnd in an event that tells of
+	// one track; its detection has the track_id.
+	TrackEvent string `json:"track_event,omitempty"`
 }
 
 // Object is one thing found in a frame.
@@ -50,6 +62,9 @@ type Object struct {
 	Box        Box      `json:"box"`
 	TrackID    string   `json:"track_id,omitempty"`
 	Zones      []string `json:"zones,omitempty"`
+	// Label is what a second model called this object, with its probability.
+	Label           string  `json:"label,omitempty"`
+	LabelConfidence float64 `json:"label_confidence,omitempty"`
 }
 
 // Box is in pixels of the original frame; X, Y is its top-left corner.
@@ -115,6 +130,11 @@ func (d Detection) Validate() error {
 	if err := checkClock(d.Clock); err != nil {
 		return err
 	}
+	switch d.TrackEvent {
+	case "", TrackStart, TrackBest, TrackEnd:
+	default:
+		return invalid("track_event: got %q, expected %s, %s or %s", d.TrackEvent, TrackStart, TrackBest, TrackEnd)
+	}
 	for i, o := range d.Detections {
 		if err := o.validate(i); err != nil {
 			return err
@@ -129,6 +149,9 @@ func (o Object) validate(i int) error {
 	}
 	if !(o.Confidence >= 0 && o.Confidence <= 1) {
 		return invalid("detections[%d].confidence: got %v, expected [0, 1]", i, o.Confidence)
+	}
+	if !(o.LabelConfidence >= 0 && o.LabelConfidence <= 1) {
+		return invalid("detections[%d].label_confidence: got %v, expected [0, 1]", i, o.LabelConfidence)
 	}
 	for _, v := range []float64{o.Box.X, o.Box.Y, o.Box.W, o.Box.H} {
 		if math.IsNaN(v) || math.IsInf(v, 0) {

@@ -38,7 +38,8 @@ func vectors() map[string]vector {
 	full := detection
 	full.Seq, full.ModelSHA256, full.SnapshotSHA256 = 42, strings.Repeat("a", 64), strings.Repeat("b", 64)
 	full.Clock, full.BootID, full.MonoNS = ClockFreeRunning, id, 123456789
-	full.Detections = []Object{{Class: "scratch", Confidence: 1, Box: box.Box, TrackID: "7", Zones: []string{"gate"}}}
+	full.TrackEvent = TrackBest
+	full.Detections = []Object{{Class: "scratch", Confidence: 1, Box: box.Box, TrackID: "5f3a90c1-7", Zones: []string{"gate"}, Label: "deep", LabelConfidence: 0.75}}
 	nothing := detection
 	nothing.Detections = nil
 	opened := Blind{EventID: id, DeviceID: "press-7", CameraID: "cam-north-3", From: t0, Reason: "stalled"}
@@ -183,6 +184,8 @@ func TestParseRefuses(t *testing.T) {
 		{`"frame_width":1920`, `"frame_width":0`}:            ErrInvalid,
 		{`"model_name":"yolox-nano"`, `"model_name":""`}:     ErrInvalid,
 		{`"clock":"free-running"`, `"clock":"about right"`}:  ErrInvalid,
+		{`"label_confidence":0.75`, `"label_confidence":2`}:  ErrInvalid,
+		{`"track_event":"best"`, `"track_event":"worst"`}:    ErrInvalid,
 		{`"captured_at":"2026`, `"captured_at":"yesterday `}: ErrInvalid,
 		{`{"schema`, `[{"schema`}:                            ErrInvalid,
 	} {

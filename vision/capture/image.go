@@ -16,6 +16,7 @@ import (
 type Image struct {
 	mat   gocv.Mat // the frame
 	small gocv.Mat // the letterbox's picture; kept so that OpenCV need not allocate it again
+	crops []*crop  // see Crop
 	pool  *pool
 	out   bool // not in the pool
 }
@@ -75,6 +76,7 @@ func (m *Image) Close() {
 }
 
 func (m *Image) free() {
+	m.freeCrops()
 	m.mat.Close()
 	m.small.Close()
 }

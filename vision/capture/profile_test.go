@@ -44,6 +44,9 @@ func connect(t *testing.T, src vision.Source) {
 			break
 		}
 		grey(t, f)
+		if _, err := f.Image.(vision.Cropper).Crop(0, 0, 2, 2); err != nil {
+			t.Error(err)
+		}
 		if i%2 == 0 {
 			f.Image.Close()
 		} else {

@@ -33,7 +33,7 @@ func TestPipelineOnRealInput(t *testing.T) {
 			}
 		},
 		Cameras: []vision.CameraOptions{{
-			ID: "cam", Kind: vision.KindFile, NewSource: source, Model: "yolox-nano", Lossless: true, EveryFrame: true,
+			ID: "cam", Kind: vision.KindFile, NewSource: source, Model: "yolox-nano", Lossless: true, Judge: vision.JudgeOptions{Policy: vision.PolicyEveryFrame},
 		}},
 	})
 	if err != nil {

@@ -37,6 +37,8 @@ type canvas struct {
 	tones   [256]uint32 // the colour of each luma without a stain: blue, green and red from the lowest byte
 	columns []column    // of the size that is asked for now
 
+	whole []byte // the frame in BGR, of which parts are made; empty until one is asked for
+
 	quarters [4 * 256]uint32 // the same of the sum of four lumas, for their mean
 }
 
@@ -77,10 +79,7 @@ func (m *lineImage) Letterbox(dst []byte, width, height int, pad byte) (float64,
 		return 0, fmt.Errorf("sim: letterbox of %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
 	}
 	l := m.line
-	if m.drawn == nil {
-		m.drawn = l.pool.take(l)
-		m.drawn.begin(m.index)
-	}
+	m.begin()
 	w, h, scale := vision.Fit(l.opts.Width, l.opts.Height, width, height)
 	whole := w == l.opts.Width && h == l.opts.Height
 	if !whole {
@@ -99,6 +98,14 @@ func (m *lineImage) Letterbox(dst []byte, width, height int, pad byte) (float64,
 	return scale, nil
 }
 
+// begin gives the image a canvas, if it has none.
+func (m *lineImage) begin() {
+	if m.drawn == nil {
+		m.drawn = m.line.pool.take(m.line)
+		m.drawn.begin(m.index)
+	}
+}
+
 // begin makes the canvas that of a frame with no row drawn.
 func (c *canvas) begin(index int64) {
 	l := c.line
@@ -106,6 +113,7 @@ func (c *canvas) begin(index int64) {
 	c.parts = l.place(index)
 	c.light(index)
 	clear(c.drawn)
+	c.whole = c.whole[:0]
 }
 
 // row returns the luma and brownness of a row: the belt, the parts, then light

@@ -1,0 +1,379 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"outstation/uplink/wire"
+	"outstation/vision"
+)
+
+// Bounds of the file of open tracks.
+const (
+	maxOpenTracks = 4096 // of all cameras; a camera has at most 128
+	trackBatch    = 64   // events that may share one write
+)
+
+// Times of a trackLog.
+const (
+	trackRefresh = 10 * time.Second // between two writes that only bring the last boxes up to date
+	trackRetry   = 10 * time.Second // before an end that was refused is published again
+)
+
+// openTrack is what the end of a track will say if the process does not live
+// to see it, and the id that its event has in any case.
+type openTrack struct {
+	EventID    string     `json:"event_id"`
+	Run        string     `json:"run"`
+	Number     uint64     `json:"number"`
+	Camera     string     `json:"camera"`
+	Model      string     `json:"model"`
+	Class      string     `json:"class"`
+	Confidence float64    `json:"confidence"`
+	Label      string     `json:"label,omitempty"`
+	LabelConf  float64    `json:"label_confidence,omitempty"`
+	Box        vision.Box `json:"box"`
+	Zones      []string   `json:"zones,omitempty"`
+	Captured   time.Time  `json:"captured_at"`
+	Inferred   time.Time  `json:"inferred_at"`
+	Width      int        `json:"width"`
+	Height     int        `json:"height"`
+}
+
+// tracksFile is tracks.json.
+type tracksFile struct {
+	Version int         `json:"version"` // 1
+	Open    []openTrack `json:"open"`
+}
+
+// trackLog makes sure that each track whose start was told is told to end. It
+// is a Sink between the pipeline and the recorder, of which it is the only
+// caller.
+//
+// A start is published once the track is in data_dir/tracks.json, synced; its
+// entry goes when its end is durable in the queue. So whatever a crash leaves
+// in the file is told to end at the next start, with the event id that the
+// entry has had from the beginning: an end may be sent twice, and is never
+// missing. Starts that come together share a write.
+type trackLog struct {
+	path string
+	next vision.Sink
+	live func() []vision.Event // the ends of what is open, as it is now
+	log  *slog.Logger
+
+	events chan vision.Event
+	stored chan stored
+
+	// Only serve uses these.
+	open   map[string]*openTrack // by track id
+	failed map[string]time.Time  // ends that were refused, and when
+	dirty  bool
+	fresh  time.Time // of the last write
+
+	mu    sync.Mutex
+	stats trackStats
+}
+
+// stored is what became of an end.
+type stored struct {
+	track string
+	err   error
+}
+
+// trackStats is what the file of open tracks is worth.
+type trackStats struct {
+	Recovered  uint64 // ends told for an earlier run
+	Unlisted   uint64 // starts told although there was no room in the file
+	Error      error  // of the last write
+	Quarantine string // where a file that could not be read went
+}
+
+// newTrackLog does no I/O.
+func newTrackLog(dataDir string, next vision.Sink, log *slog.Logger) *trackLog {
+	return &trackLog{
+		path: filepath.Join(dataDir, "tracks.json"), next: next, log: log, live: func() []vision.Event { return nil },
+		events: make(chan vision.Event, trackBatch), stored: make(chan stored, maxOpenTracks),
+		open: map[string]*openTrack{}, failed: map[string]time.Time{},
+	}
+}
+
+// load reads what the last run left. A file that cannot be read is set aside
+// under a dated name.
+func (t *trackLog) load() error {
+	b, err := os.ReadFile(t.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var f tracksFile
+	if err == nil {
+		err = json.Unmarshal(b, &f)
+	}
+	if err == nil && f.Version != 1 {
+		err = fmt.Errorf("version %d, expected 1", f.Version)
+	}
+	if err != nil {
+		aside := t.path + ".broken-" + time.Now().UTC().Format("20060102T150405Z")
+		t.log.Error("the file of open tracks cannot be read; tracks of the last run get no end", "error", err, "kept", aside)
+		t.note(func(s *trackStats) { s.Quarantine = aside })
+		if err := os.Rename(t.path, aside); err != nil {
+			return fmt.Errorf("tracks: %w", err)
+		}
+		return nil
+	}
+	for _, k := range f.Open {
+		t.add(k)
+	}
+	return nil
+}
+
+// sink waits until the event is taken; see vision.Sink.
+func (t *trackLog) sink(e vision.Event) { t.events <- e }
+
+// serve publishes what comes until ctx ends and nothing comes any more. It
+// begins with the ends that the last run owes.
+func (t *trackLog) serve(ctx context.Context) {
+	for _, k := range t.listed() {
+		t.publish(k.event())
+		t.note(func(s *trackStats) { s.Recovered++ })
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case e := <-t.events:
+			t.batch(e)
+		case s := <-t.stored:
+			t.settle(s)
+		case now := <-tick.C:
+			t.tend(now)
+		case <-ctx.Done():
+			t.finish()
+			return
+		}
+	}
+}
+
+// finish publishes what has come, and waits a moment to hear of the ends, so
+// that a clean stop leaves nothing open.
+func (t *trackLog) finish() {
+	for len(t.events) > 0 {
+		t.batch(<-t.events)
+	}
+	late := time.After(time.Second)
+	for len(t.open) > 0 {
+		select {
+		case s := <-t.stored:
+			t.settle(s)
+			continue
+		case <-late:
+		}
+		break
+	}
+	if t.dirty {
+		t.write()
+	}
+}
+
+// batch publishes an event and those that come with it, after one write for
+// all of the tracks that they begin.
+func (t *trackLog) batch(e vision.Event) {
+	events := []vision.Event{e}
+	for more := true; more && len(events) < trackBatch; {
+		select {
+		case e := <-t.events:
+			events = append(events, e)
+		default:
+			more = false
+		}
+	}
+	begun := false
+	for _, e := range events {
+		if e.TrackEvent == vision.TrackStart {
+			begun = t.begin(e) || begun
+		}
+	}
+	if begun {
+		t.write()
+	}
+	for _, e := range events {
+		t.publish(e)
+	}
+}
+
+// begin lists a track.
+func (t *trackLog) begin(e vision.Event) bool {
+	if len(t.open) >= maxOpenTracks {
+		t.note(func(s *trackStats) { s.Unlisted++ })
+		return false
+	}
+	t.add(track(e, uuid.NewString()))
+	return true
+}
+
+func (t *trackLog) add(k openTrack) { t.open[k.id()] = &k }
+
+// listed are the open tracks, those first that were seen first.
+func (t *trackLog) listed() []openTrack {
+	list := make([]openTrack, 0, len(t.open))
+	for _, k := range t.open {
+		list = append(list, *k)
+	}
+	slices.SortFunc(list, func(a, b openTrack) int {
+		return cmp.Or(a.Captured.Compare(b.Captured), cmp.Compare(a.Number, b.Number))
+	})
+	return list
+}
+
+// publish hands an event on. Of an end it wants to hear.
+func (t *trackLog) publish(e vision.Event) {
+	if e.TrackEvent == vision.TrackEnd {
+		id := e.TrackID(e.Detections[0])
+		if k := t.open[id]; k != nil {
+			e.ID = k.EventID
+			e.Stored = func(err error) { t.stored <- stored{id, err} } // has room: one for each open track
+			if !e.Recovered {
+				*k = track(e, k.EventID) // for another attempt
+			}
+			delete(t.failed, id)
+		}
+	}
+	t.next(e)
+}
+
+// settle takes in what became of an end.
+func (t *trackLog) settle(s stored) {
+	if t.open[s.track] == nil {
+		return
+	}
+	if s.err != nil {
+		t.failed[s.track] = time.Now()
+		return
+	}
+	delete(t.open, s.track)
+	t.dirty = true
+}
+
+// tend does what can wait: the removal of tracks from the file, their last
+// boxes, and ends that were refused.
+func (t *trackLog) tend(now time.Time) {
+	for id, at := range t.failed {
+		if now.Sub(at) >= trackRetry {
+			t.publish(t.open[id].event())
+		}
+	}
+	if len(t.open) > 0 && now.Sub(t.fresh) >= trackRefresh {
+		for _, e := range t.live() {
+			if k := t.open[e.TrackID(e.Detections[0])]; k != nil && e.CapturedAt.After(k.Captured) {
+				*k = track(e, k.EventID)
+				t.dirty = true
+			}
+		}
+	}
+	if t.dirty {
+		t.write()
+	}
+}
+
+// write makes the file durable. While it cannot, tracks are told nonetheless,
+// and health says that their ends are not safe.
+func (t *trackLog) write() {
+	b, err := json.Marshal(tracksFile{Version: 1, Open: t.listed()})
+	if err == nil {
+		err = replaceFile(t.path, append(b, '\n'), func(*os.File) error { return nil })
+	}
+	if err != nil {
+		t.log.Error("open tracks cannot be stored", "error", err)
+	}
+	t.dirty, t.fresh = err != nil, time.Now()
+	t.note(func(s *trackStats) { s.Error = err })
+}
+
+func (t *trackLog) note(change func(*trackStats)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(&t.stats)
+}
+
+// snapshot is safe for concurrent use; nil has no tracks.
+func (t *trackLog) snapshot() trackStats {
+	if t == nil {
+		return trackStats{}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stats
+}
+
+// track is what an event tells of its track.
+func track(e vision.Event, eventID string) openTrack {
+	d := e.Detections[0]
+	return openTrack{
+		EventID: eventID, Run: e.Run, Number: d.Track, Camera: e.Camera, Model: e.Model,
+		Class: d.Class, Confidence: d.Confidence, Label: d.Label, LabelConf: d.LabelConfidence, Box: d.Box, Zones: e.ZoneNames(d),
+		Captured: e.CapturedAt, Inferred: e.InferredAt, Width: e.FrameWidth, Height: e.FrameHeight,
+	}
+}
+
+func (k *openTrack) id() string {
+	return vision.Event{Run: k.Run}.TrackID(vision.Detection{Track: k.Number})
+}
+
+// event is the end of the track, as far as it is known.
+func (k *openTrack) event() vision.Event {
+	return vision.Event{
+		Camera: k.Camera, Model: k.Model, CapturedAt: k.Captured, InferredAt: k.Inferred, FrameWidth: k.Width, FrameHeight: k.Height,
+		TrackEvent: vision.TrackEnd, Run: k.Run, Zones: k.Zones, Recovered: true,
+		Detections: []vision.Detection{{
+			Class: k.Class, Confidence: k.Confidence, Label: k.Label, LabelConfidence: k.LabelConf, Box: k.Box, Track: k.Number, Zones: 1<<len(k.Zones) - 1,
+		}},
+	}
+}
+
+// followed puts a trackLog before next where a camera tells of tracks, or did
+// so in the last run.
+func (a *app) followed(next vision.Sink) (vision.Sink, error) {
+	t := newTrackLog(a.cfg.DataDir, next, a.log.With("part", "tracks"))
+	if err := t.load(); err != nil {
+		return nil, err
+	}
+	if len(t.open) == 0 && t.stats.Quarantine == "" && !slices.ContainsFunc(a.cfg.Vision.Cameras, func(c CameraConfig) bool {
+		return vision.Policy(c.Policy) == vision.PolicyTrack
+	}) {
+		return next, nil
+	}
+	a.tracks = t
+	return t.sink, nil
+}
+
+// serveTracks starts the trackLog; it stops after the pipeline.
+func (a *app) serveTracks() {
+	if a.tracks != nil {
+		a.tracks.live = a.vision.OpenTracks
+		a.background(a.tracks.serve)
+	}
+}
+
+// tracksCheck says when the end of a track could be missing.
+func tracksCheck(s trackStats) []wire.Check {
+	switch {
+	case s.Error != nil:
+		return []wire.Check{check("tracks", wire.Impaired, "a crash now would leave tracks without an end: "+s.Error.Error())}
+	case s.Quarantine != "":
+		return []wire.Check{check("tracks", wire.Impaired, "tracks that were open in the last run get no end; their file could not be read and is kept as "+s.Quarantine)}
+	case s.Unlisted > 0:
+		return []wire.Check{check("tracks", wire.Impaired, fmt.Sprintf("%d tracks began while %d were open, the bound; a crash would leave them without an end", s.Unlisted, maxOpenTracks))}
+	}
+	return nil
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"outstation/vision"
+)
+
+// tracked is a trackLog that is served, and what came out of it.
+type tracked struct {
+	*trackLog
+	mu   sync.Mutex
+	out  []vision.Event
+	stop func()
+}
+
+func startTracks(t *testing.T, dir string, see func(vision.Event)) *tracked {
+	t.Helper()
+	k := &tracked{}
+	k.trackLog = newTrackLog(dir, func(e vision.Event) {
+		if see != nil {
+			see(e)
+		}
+		k.mu.Lock()
+		k.out = append(k.out, e)
+		k.mu.Unlock()
+	}, slog.New(slog.DiscardHandler))
+	if err := k.load(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); k.serve(ctx) }()
+	k.stop = sync.OnceFunc(func() { cancel(); <-done })
+	return k
+}
+
+// events is what came out so far.
+func (k *tracked) events() []vision.Event {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.out)
+}
+
+// names are the events as "start run-1".
+func (k *tracked) names() string {
+	var s []string
+	for _, e := range k.events() {
+		s = append(s, string(e.TrackEvent)+" "+e.TrackID(e.Detections[0]))
+	}
+	return strings.Join(s, ", ")
+}
+
+func trackEvent(what vision.TrackEvent, n uint64, at time.Time) vision.Event {
+	return vision.Event{
+		Camera: "cam", Model: "m", CapturedAt: at, InferredAt: at, FrameWidth: 640, FrameHeight: 480, TrackEvent: what, Run: "run",
+		Zones:      []string{"a", "b"},
+		Detections: []vision.Detection{{Class: "part", Confidence: 0.5, Box: vision.Box{X: float64(n), Y: 2, W: 3, H: 4}, Track: n, Zones: 2}},
+	}
+}
+
+// file is what a crash would leave.
+func trackFile(dir string) string {
+	b, _ := os.ReadFile(filepath.Join(dir, "tracks.json")) // none is none
+	return string(b)
+}
+
+// TestAnEndAfterEachCrash copies the file at every step of a track's life, as
+// a crash there would leave it, and starts anew from the copy.
+func TestAnEndAfterEachCrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, at := t.TempDir(), time.Now()
+		left := map[string]string{} // the file, by step
+		step := ""
+		var endID string
+		stored := map[string]func(error){}
+		k := startTracks(t, dir, func(e vision.Event) {
+			left[step+" published"] = trackFile(dir)
+			if e.TrackEvent == vision.TrackEnd {
+				endID = e.ID
+				stored[e.TrackID(e.Detections[0])] = e.Stored
+			}
+		})
+		defer k.stop()
+		for _, step = range []string{"start", "best", "end"} {
+			left[step+" to come"] = trackFile(dir)
+			k.sink(trackEvent(vision.TrackEvent(step), 7, at))
+			synctest.Wait()
+		}
+		time.Sleep(time.Hour)
+		left["end not stored"] = trackFile(dir)
+		stored["run-7"](nil)
+		time.Sleep(2 * time.Second)
+		left["end stored"] = trackFile(dir)
+
+		for step, file := range left {
+			other := t.TempDir()
+			if file != "" {
+				if err := os.WriteFile(filepath.Join(other, "tracks.json"), []byte(file), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again := startTracks(t, other, nil)
+			synctest.Wait()
+			again.stop()
+			want := "end run-7"
+			if step == "start to come" || step == "end stored" {
+				want = ""
+			}
+			if got := again.names(); got != want {
+				t.Errorf("crash when %s: told %q, want %q", step, got, want)
+			}
+			for _, e := range again.events() {
+				d := e.Detections[0]
+				if e.ID != endID || !e.Recovered || !e.CapturedAt.Equal(at) || e.Camera != "cam" || e.FrameWidth != 640 ||
+					d.Box.X != 7 || d.Class != "part" || !slices.Equal(e.ZoneNames(d), []string{"b"}) {
+					t.Errorf("crash when %s: %+v", step, e)
+				}
+			}
+		}
+	})
+}
+
+// TestARefusedEndIsToldAgain, under its id, until it is durable.
+func TestARefusedEndIsToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ids := map[string]int{}
+		k := startTracks(t, t.TempDir(), func(e vision.Event) {
+			if e.TrackEvent != vision.TrackEnd {
+				return
+			}
+			if ids[e.ID]++; ids[e.ID] < 3 {
+				e.Stored(errors.New("the disk is full"))
+			} else {
+				e.Stored(nil)
+			}
+		})
+		k.sink(trackEvent(vision.TrackStart, 1, time.Now()))
+		k.sink(trackEvent(vision.TrackEnd, 1, time.Now().Add(time.Second)))
+		time.Sleep(time.Hour)
+		k.stop()
+		if got := k.names(); got != "start run-1, end run-1, end run-1, end run-1" || len(ids) != 1 {
+			t.Errorf("told %s under %v", got, ids)
+		}
+		if last := k.events()[3]; last.CapturedAt.Equal(k.events()[0].CapturedAt) {
+			t.Error("the end has the time of the start")
+		}
+	})
+}
+
+// TestLastBoxesAreKept: after a crash the end tells of where the track was
+// some seconds before, not of its start.
+func TestLastBoxesAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		k := startTracks(t, dir, nil)
+		moved := trackEvent(vision.TrackEnd, 1, time.Now().Add(5*time.Second))
+		moved.Detections[0].Box.X = 99
+		k.sink(trackEvent(vision.TrackStart, 1, time.Now()))
+		synctest.Wait()
+		k.stop() // not to race with the field
+		again := startTracks(t, dir, nil)
+		again.stop()
+		if got := again.names(); got != "end run-1" {
+			t.Errorf("told %q", got)
+		}
+		third := newTrackLog(dir, func(vision.Event) {}, slog.New(slog.DiscardHandler))
+		third.live = func() []vision.Event { return []vision.Event{moved} }
+		if err := third.load(); err != nil {
+			t.Fatal(err)
+		}
+		third.tend(time.Now().Add(trackRefresh))
+		if file := trackFile(dir); !strings.Contains(file, `"X":99`) {
+			t.Error(file)
+		}
+	})
+}
+
+// TestStartsShareAWrite: while one is being published others wait, and then
+// have one write together.
+func TestStartsShareAWrite(t *testing.T) {
+	dir, gate := t.TempDir(), make(chan struct{})
+	files := map[string]bool{}
+	k := startTracks(t, dir, func(e vision.Event) {
+		<-gate
+		files[trackFile(dir)] = true
+		if !strings.Contains(trackFile(dir), `"number":`+strings.TrimPrefix(e.TrackID(e.Detections[0]), "run-")+",") {
+			t.Errorf("%s is published and not in the file", e.TrackID(e.Detections[0]))
+		}
+	})
+	for n := range uint64(trackBatch) {
+		k.sink(trackEvent(vision.TrackStart, n+1, time.Now()))
+	}
+	close(gate)
+	eventually(t, "all starts", func() bool { return len(k.events()) == trackBatch })
+	k.stop()
+	if len(files) > 3 {
+		t.Errorf("%d writes for %d starts", len(files), trackBatch)
+	}
+}
+
+func TestABrokenFileOfTracksIsKept(t *testing.T) {
+	for _, bad := range []string{"{", `{"version":2}`} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "tracks.json"), []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k := startTracks(t, dir, nil)
+		k.sink(trackEvent(vision.TrackStart, 1, time.Now()))
+		eventually(t, "the start", func() bool { return len(k.events()) == 1 })
+		k.stop()
+		kept, err := os.ReadFile(k.snapshot().Quarantine)
+		if err != nil || string(kept) != bad {
+			t.Errorf("kept %q (%v)", kept, err)
+		}
+		if c := tracksCheck(k.snapshot()); len(c) != 1 || !strings.Contains(c[0].Detail, k.snapshot().Quarantine) {
+			t.Errorf("health says %v", c)
+		}
+	}
+}
+
+// TestTracksWithoutADisk are told, and health says that they are not safe.
+func TestTracksWithoutADisk(t *testing.T) {
+	k := startTracks(t, filepath.Join(t.TempDir(), "missing"), nil)
+	k.sink(trackEvent(vision.TrackStart, 1, time.Now()))
+	eventually(t, "the start", func() bool { return len(k.events()) == 1 })
+	if c := tracksCheck(k.snapshot()); len(c) != 1 || !strings.Contains(c[0].Detail, "without an end") {
+		t.Errorf("health says %v", c)
+	}
+	k.stop()
+}

@@ -1,0 +1,94 @@
+//go:build !novision
+
+package capture
+
+import (
+	"bytes"
+	"testing"
+
+	"outstation/vision"
+	"outstation/vision/testfiles"
+)
+
+// pixelsOf is an image at its own size.
+func pixelsOf(t *testing.T, m vision.Image, w, h int) []byte {
+	t.Helper()
+	out := make([]byte, w*h*3)
+	if scale, err := m.Letterbox(out, w, h, 0); err != nil || scale != 1 {
+		t.Fatal(scale, err)
+	}
+	return out
+}
+
+// TestPartsAreThoseOfTheirFrame over frames that share a pool, whose parts are
+// kept from one to the next.
+func TestPartsAreThoseOfTheirFrame(t *testing.T) {
+	factory, err := Factory(Options{URL: testfiles.Video().Need(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := factory()
+	if err := src.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	const x, y, w, h = 101, 55, 300, 211
+	var before []byte
+	var kept vision.Image
+	for i := range 6 {
+		f, err := src.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		part, err := f.Image.(vision.Cropper).Crop(x, y, w, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, got := pixelsOf(t, f.Image, f.Width, f.Height), pixelsOf(t, part, w, h)
+		for row := range h {
+			if !bytes.Equal(got[row*w*3:][:w*3], whole[((y+row)*f.Width+x)*3:][:w*3]) {
+				t.Fatalf("frame %d, row %d differs", i, row)
+			}
+		}
+		if bytes.Equal(got, before) {
+			t.Errorf("frame %d shows the part of the frame before", i)
+		}
+		if kept != nil && part != kept {
+			t.Errorf("frame %d has a part of its own", i)
+		}
+		before, kept = got, part
+		part.Close()
+		if again := pixelsOf(t, part, w, h); !bytes.Equal(again, got) {
+			t.Error("Close of a part did something")
+		}
+		f.Image.Close()
+	}
+}
+
+func TestPartsLieWithinTheFrame(t *testing.T) {
+	factory, err := Factory(Options{URL: testfiles.Video().Need(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := factory()
+	if err := src.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	f, err := src.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Image.Close()
+	m := f.Image.(*Image)
+	for _, bad := range [][4]int{{-1, 0, 5, 5}, {0, 0, 769, 5}, {767, 575, 2, 1}, {0, 0, 0, 5}} {
+		if _, err := m.Crop(bad[0], bad[1], bad[2], bad[3]); err == nil {
+			t.Errorf("no error for %v", bad)
+		}
+	}
+	for i := range 3 * maxCrops {
+		if _, err := m.Crop(i, 0, 10, 10); err != nil || len(m.crops) > maxCrops {
+			t.Fatalf("%d parts are kept (%v)", len(m.crops), err)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package vision
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Policy says what of a camera becomes an event.
+type Policy string
+
+// The policies.
+const (
+	PolicyDetections Policy = "detections"  // every inspected frame in which something counts; the default
+	PolicyEveryFrame Policy = "every_frame" // every inspected frame
+	PolicyOnChange   Policy = "on_change"   // a frame that shows other things, or in other zones, than the last event
+	PolicyTrack      Policy = "track"       // three events for each object: start, best and end
+)
+
+// Policies lists them.
+func Policies() []Policy {
+	return []Policy{PolicyDetections, PolicyEveryFrame, PolicyOnChange, PolicyTrack}
+}
+
+// DefaultDebounce is how many frames in a row have to show a change.
+const DefaultDebounce = 3
+
+func (p Policy) validate() error {
+	if p == "" || slices.Contains(Policies(), p) {
+		return nil
+	}
+	return fmt.Errorf("policy %q: want detections, every_frame, on_change or track", string(p))
+}
+
+// TrackEvent says what an event tells of its one track.
+type TrackEvent string
+
+// The events of a track, in this order. Start is told when the track is
+// confirmed. Best and end are told when the track is over: best is the frame
+// in which it was seen with the highest confidence, preferably not cut off by
+// the frame's edge, and end the last in which it was seen.
+const (
+	TrackStart TrackEvent = "start"
+	TrackBest  TrackEvent = "best"
+	TrackEnd   TrackEvent = "end"
+)
+
+// tell makes the events of the policies that look at one frame.
+func (j *judge) tell(e Event, emit func(Event) bool) {
+	switch j.opts.Policy {
+	case PolicyDetections:
+		if len(e.Detections) > 0 {
+			e.Picture = true
+			emit(e.owned())
+		}
+	case PolicyEveryFrame:
+		e.Picture = len(e.Detections) > 0
+		emit(e.owned())
+	case PolicyOnChange:
+		if j.change.look(e.Detections, j.tracker != nil, j.opts.Debounce) {
+			e.Picture = true
+			if emit(e.owned()) {
+				j.change.accept()
+			}
+		}
+	}
+}
+
+// owned returns the event with detections of its own.
+func (e Event) owned() Event {
+	if len(e.Detections) == 0 {
+		e.Detections = nil
+	}
+	e.Detections = slices.Clone(e.Detections)
+	return e
+}
+
+// presence is one thing as PolicyOnChange sees it.
+type presence struct {
+	class string
+	track uint64
+	zones ZoneSet
+}
+
+// change is the state of PolicyOnChange.
+type change struct {
+	told   []presence // with the last event
+	seen   []presence // in the last frames that differed
+	now    []presence
+	streak int // how many of them
+}
+
+// look takes in a frame and reports whether it is to be told. Where objects
+// are tracked, those that are not confirmed yet do not count.
+func (c *change) look(found []Detection, tracked bool, debounce int) bool {
+	c.now = c.now[:0]
+	for _, d := range found {
+		if !tracked || d.Track != 0 {
+			c.now = append(c.now, presence{d.Class, d.Track, d.Zones})
+		}
+	}
+	slices.SortFunc(c.now, func(a, b presence) int {
+		return cmp.Or(strings.Compare(a.class, b.class), cmp.Compare(a.track, b.track), cmp.Compare(a.zones, b.zones))
+	})
+	switch {
+	case slices.Equal(c.now, c.told):
+		c.streak = 0
+	case c.streak > 0 && slices.Equal(c.now, c.seen):
+		c.streak++
+	default:
+		c.seen = append(c.seen[:0], c.now...)
+		c.streak = 1
+	}
+	return c.streak >= debounce
+}
+
+// accept notes that the last frame was told.
+func (c *change) accept() {
+	c.told = append(c.told[:0], c.now...)
+	c.streak = 0
+}
+
+// story is what PolicyTrack knows of a track.
+type story struct {
+	begun      bool
+	last, best sight
+}
+
+// sight is one frame in which a track was seen.
+type sight struct {
+	captured, inferred time.Time
+	detection          Detection
+	width, height      int // of the frame
+}
+
+// whole reports whether the box is not cut off by the edge of the frame.
+func (s *sight) whole() bool {
+	const edge = 1 // pixels
+	b := s.detection.Box
+	return b.X > edge && b.Y > edge && b.X+b.W < float64(s.width)-edge && b.Y+b.H < float64(s.height)-edge
+}
+
+// better reports whether s shows more than o.
+func (s *sight) better(o *sight) bool {
+	if a, b := s.whole(), o.whole(); a != b {
+		return a
+	}
+	return s.detection.Confidence > o.detection.Confidence
+}
+
+// tellTracks tells the starts and ends of a frame's tracks.
+func (j *judge) tellTracks(e Event, emit func(Event) bool) {
+	if j.opts.Policy != PolicyTrack {
+		return
+	}
+	j.tellEnds(e, emit)
+	for i := range j.tracker.tracks {
+		k := &j.tracker.tracks[i]
+		if k.id == 0 || k.missed > 0 || !j.within(&j.found[k.box]) {
+			continue
+		}
+		s := sight{e.CapturedAt, e.InferredAt, j.found[k.box], e.FrameWidth, e.FrameHeight}
+		k.story.last = s
+		if !k.story.begun || s.better(&k.story.best) {
+			k.story.best = s
+		}
+		if !k.story.begun {
+			k.story.begun = true
+			start := e.of(&s, TrackStart)
+			start.Picture = true
+			emit(start)
+		}
+	}
+}
+
+// tellEnds tells the tracks that have just ended, as far as they were told to
+// have begun. An end that finds no place is owed.
+func (j *judge) tellEnds(e Event, emit func(Event) bool) {
+	for i := range j.tracker.ended {
+		s := &j.tracker.ended[i].story
+		if !s.begun {
+			continue
+		}
+		emit(e.of(&s.best, TrackBest))
+		if end := e.of(&s.last, TrackEnd); !emit(end) {
+			j.owe(end)
+		}
+	}
+}
+
+// of is the event of one track, about the frame in which it was seen.
+func (e Event) of(s *sight, what TrackEvent) Event {
+	e.CapturedAt, e.InferredAt, e.TrackEvent = s.captured, s.inferred, what
+	e.FrameWidth, e.FrameHeight = s.width, s.height
+	e.Detections = []Detection{s.detection}
+	return e
+}
+
+// endAll ends every track.
+func (j *judge) endAll(emit func(Event) bool) {
+	j.tracker.endAll()
+	if j.opts.Policy == PolicyTrack {
+		j.tellEnds(j.about, emit)
+	}
+}
+
+func (j *judge) owe(end Event) {
+	if len(j.owed) == maxOwed {
+		j.owed = slices.Delete(j.owed, 0, 1)
+		j.lost++
+	}
+	j.owed = append(j.owed, end)
+}
+
+// repay tells the ends that are owed, as far as there is room.
+func (j *judge) repay(emit func(Event) bool) {
+	n := 0
+	for n < len(j.owed) && emit(j.owed[n]) {
+		n++
+	}
+	j.owed = slices.Delete(j.owed, 0, n)
+}
