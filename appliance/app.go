@@ -44,14 +44,14 @@ type app struct {
 	service   *service
 	run       *lastRun
 	vision    *vision.Pipeline
-	socket    *socket.Server // nil without one
-	heartbeat *heartbeat     // nil without one
-	tracks    *trackLog      // nil where none can be open
-	skips     skips          // of directories of pictures
-	blind     *blindKeeper
-	restart   chan error // why this process should end and another begin
 	models    *modelKeeper
 	modelsCtx context.Context // of calls that change a model; ends first of all
+	socket    *socket.Server  // nil without one
+	heartbeat *heartbeat      // nil without one
+	tracks    *trackLog       // nil where none can be open
+	skips     skips           // of directories of pictures
+	blind     *blindKeeper
+	restart   chan error // why this process should end and another begin
 	demo      *demoCentre
 	web       *web.Server
 

@@ -35,10 +35,10 @@ type facts struct {
 	retry    uplink.RetryStats
 
 	heartbeat *heartbeatStats // nil without one
+	models    modelFacts
 	socket    socket.Stats
 	blind     blindStats
 	skips     map[string]skip // by camera
-	models    modelFacts
 	tracks    trackStats
 
 	config error // why the configuration on disk cannot be used, or nil

@@ -81,7 +81,7 @@ func (k *modelKeeper) try(ctx context.Context, v models.Manifest, gate bool, out
 		users = []ModelConfig{{Name: v.Name, Path: storePrefix + v.Name}}
 	}
 	for _, m := range users {
-		d, err := k.openVersion(ctx, m, v.SHA256)
+		d, err := k.openBest(ctx, m, v.SHA256)
 		if err != nil {
 			return tried, fmt.Errorf("%s@%s cannot be loaded: %w", v.Name, models.Short(v.SHA256), err)
 		}
@@ -99,6 +99,20 @@ func (k *modelKeeper) try(ctx context.Context, v models.Manifest, gate bool, out
 		return nil, closeAll(tried)
 	}
 	return tried, nil
+}
+
+// openBest is openVersion, and waits for the detector that serves in the end
+// where the first one only serves while it is made: golden frames that another
+// provider passes say nothing of it.
+func (k *modelKeeper) openBest(ctx context.Context, m ModelConfig, sha string) (vision.Detector, error) {
+	d, err := k.openVersion(ctx, m, sha)
+	u, ok := d.(vision.Upgrader)
+	if err != nil || !ok || u.Pending() == "" {
+		return d, err
+	}
+	k.log.Info("a model that is to be activated is being made", "model", m.Name, "what", u.Pending())
+	better, err := u.Upgrade(ctx)
+	return better, errors.Join(err, d.Close())
 }
 
 // judge is gate, or says that it was skipped.

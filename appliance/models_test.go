@@ -37,7 +37,11 @@ func openFake(_ VisionConfig, m ModelConfig) vision.OpenDetector {
 		if does == "broken" {
 			return nil, errors.New("not a model")
 		}
-		return &fakeModel{does, filepath.Base(filepath.Dir(m.Path))}, nil
+		fake := &fakeModel{does, filepath.Base(filepath.Dir(m.Path))}
+		if does == "builds" {
+			return &fakeBuild{fakeModel: fakeModel{"finds", fake.sha}, becomes: strings.Contains(string(text), "well")}, nil
+		}
+		return fake, nil
 	}
 }
 
@@ -203,6 +207,37 @@ func TestAVersionIsActivatedWhileTheOldOneServes(t *testing.T) {
 	if got := k.told(); got != "model_activated <nil>; model_activated <nil>; model_rolled_back by hand" {
 		t.Errorf("told: %s", got)
 	}
+}
+
+// fakeBuild serves while a detector is built, which misses everything unless
+// it is built well.
+type fakeBuild struct {
+	fakeModel
+	becomes bool
+}
+
+var _ vision.Upgrader = (*fakeBuild)(nil)
+
+func (*fakeBuild) Pending() string { return "an engine" }
+func (f *fakeBuild) Upgrade(context.Context) (vision.Detector, error) {
+	if f.becomes {
+		return &f.fakeModel, nil
+	}
+	return &fakeModel{"misses", f.sha}, nil
+}
+
+// TestTheGateIsForTheDetectorThatServesInTheEnd: what is built inspects the
+// golden frames, not what serves meanwhile.
+func TestTheGateIsForTheDetectorThatServesInTheEnd(t *testing.T) {
+	k := keep(t, t.TempDir())
+	if _, err := k.activate(addFake(t, k.modelKeeper, "builds badly"), true); !errors.Is(err, models.ErrGate) {
+		t.Errorf("got %v", err)
+	}
+	well := addFake(t, k.modelKeeper, "builds well")
+	if _, err := k.activate(well, true); err != nil {
+		t.Fatal(err)
+	}
+	k.serves(well)
 }
 
 func TestAVersionWithoutGoldenFramesIsRefused(t *testing.T) {

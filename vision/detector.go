@@ -55,12 +55,12 @@ type DetectorInfo struct {
 	Refused     []Refusal // those before it in the configured order
 	InputWidth  int       // pixels
 	InputHeight int       // pixels
+	ModelSHA256 string    // of the model's file, in hex; "" where it is not known
+	Runtime     string    // the library that runs it and its version; "" where it is not known
 
-	Nodes       []NodeCount // seen in a profiled run, the provider of the session first; empty where it was not proven
-	MaxBatch    int         // frames of one run of a BatchDetector; 0 and 1 are no batching
-	Rates       []BatchRate // measured to choose MaxBatch; empty where it was configured
-	ModelSHA256 string      // of the model's file, in hex; "" where it is not known
-	Runtime     string      // the library that runs it and its version; "" where it is not known
+	Nodes    []NodeCount // seen in a profiled run, the provider of the session first; empty where it was not proven
+	MaxBatch int         // frames of one run of a BatchDetector; 0 and 1 are no batching
+	Rates    []BatchRate // measured to choose MaxBatch; empty where it was configured
 }
 
 // Detector finds objects in frames. One goroutine uses it at a time.

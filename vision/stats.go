@@ -86,9 +86,9 @@ type ModelStats struct {
 	ModelSHA256  string    // of the model's file, "" where its detector does not say
 	Runtime      string    // the library that runs it and its version, such as "onnxruntime 1.26.0"
 	Inferences   uint64    // frames that were inspected
-	Errors       uint64    // frames whose inspection failed
+	Errors       uint64    // frames that the detector failed on
 	Failing      uint64    // of them in a row, up to now; 0 once one succeeded
-	Swaps        uint64    // detectors that took over from another; see Swap
+	Swaps        uint64    // detectors that Swap put into the place of another
 	Preprocess   Quantiles // of a run, whatever the size of its batch, as are the next two
 	Run          Quantiles
 	Postprocess  Quantiles

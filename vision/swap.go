@@ -10,7 +10,7 @@ import (
 var ErrNoModel = errors.New("no such model in the pipeline")
 
 // Swap opens another detector for a model and puts it in the place of the one
-// that serves. That one inspects frames until then, finishes the run in
+// that serves. That one inspects frames until then, finishes the frame in
 // hand, and is closed after the switch. When open fails, or ctx or the
 // pipeline ends first, the old one stays. A model that could not be loaded so
 // far is loaded with it.
@@ -48,8 +48,8 @@ func (p *Pipeline) worker(model string) *worker {
 	return nil
 }
 
-// swap puts next in the place of the detector and counts it as a swap.
-func (w *worker) swap(ctx context.Context, next Detector) {
+// swapped puts a detector that was swapped in into the place of the old one.
+func (w *worker) swapped(ctx context.Context, next Detector) {
 	w.replace(ctx, next)
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -17,8 +17,8 @@ type worker struct {
 	cameras []*camera
 	wake    chan struct{}  // a frame may be waiting
 	exited  chan struct{}  // closed when run returns
-	aside   sync.WaitGroup // upgrades, and detectors being closed; run waits for them
 	swaps   chan Detector  // a detector that takes over; see Swap
+	aside   sync.WaitGroup // upgrades, and detectors being closed; run waits for them
 
 	// Only run uses these.
 	detector Detector // replaced between batches
@@ -76,7 +76,7 @@ func (w *worker) run(ctx context.Context) {
 		case d := <-w.upgrade.done: // also when a frame is always waiting
 			w.replace(ctx, d)
 		case d := <-w.swaps:
-			w.swap(ctx, d)
+			w.swapped(ctx, d)
 		default:
 		}
 		if w.gather(ctx) {
@@ -88,7 +88,7 @@ func (w *worker) run(ctx context.Context) {
 		case d := <-w.upgrade.done:
 			w.replace(ctx, d)
 		case d := <-w.swaps:
-			w.swap(ctx, d)
+			w.swapped(ctx, d)
 		case <-ctx.Done():
 		}
 	}
@@ -100,10 +100,12 @@ func (w *worker) open(ctx context.Context) Detector {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		w.loading()
 		detector, err := w.opts.Open(ctx)
+		if err != nil {
+			err = fmt.Errorf("model %q: %w", w.opts.Name, err)
+		}
 		if err == nil {
 			return detector
 		}
-		err = fmt.Errorf("model %q: %w", w.opts.Name, err)
 		w.loaded(nil, err)
 		w.log.Error("the model cannot be loaded", "error", err, "attempt", attempt)
 		if d := w.await(ctx, w.backoff(attempt)); d != nil {
@@ -111,13 +113,6 @@ func (w *worker) open(ctx context.Context) Detector {
 		}
 	}
 	return nil
-}
-
-// loading notes the start of one attempt to load the model.
-func (w *worker) loading() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stats.LoadingSince = time.Now()
 }
 
 // await waits for wait, and returns a detector if one is swapped in meanwhile.
@@ -131,6 +126,13 @@ func (w *worker) await(ctx context.Context, wait time.Duration) Detector {
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// loading notes the start of one attempt to load the model.
+func (w *worker) loading() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats.LoadingSince = time.Now()
 }
 
 // loaded notes the result of one attempt to load the model.
@@ -175,7 +177,7 @@ func (w *worker) inspected() {
 	w.stats.Failing = 0
 }
 
-// failed counts a frame whose inspection returned an error.
+// failed counts an inference that returned an error.
 func (w *worker) failed() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

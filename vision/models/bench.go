@@ -12,7 +12,8 @@ import (
 	"outstation/vision"
 )
 
-// Figures are how fast a detector is on this device, one frame at a time.
+// Figures are how fast a detector is on this device, one frame at a time, and
+// what it measured of batches when it was loaded.
 type Figures struct {
 	Provider  string        `json:"provider"`
 	Runtime   string        `json:"runtime"`
@@ -22,6 +23,8 @@ type Figures struct {
 	Median    time.Duration `json:"median_ns"` // of one frame, with preparation but for its scaling, and decoding
 	P99       time.Duration `json:"p99_ns"`
 	Run       time.Duration `json:"run_median_ns"` // of the model alone
+
+	Rates []vision.BatchRate `json:"rates,omitempty"` // of the model alone; only where the detector chose between batches
 }
 
 // warmUp is how many frames are not counted.
@@ -31,7 +34,7 @@ const warmUp = 5
 // picture if there is none, over and over for as long as span.
 func Bench(ctx context.Context, dir fs.FS, d vision.Detector, span time.Duration) (Figures, error) {
 	info := d.Info()
-	out := Figures{Provider: info.Provider, Runtime: info.Runtime, Frame: "grey, 1280×720"}
+	out := Figures{Provider: info.Provider, Runtime: info.Runtime, Frame: "grey, 1280×720", Rates: slices.Clone(info.Rates)}
 	p := grey(1280, 720)
 	if g, err := ReadGolden(dir); err == nil {
 		out.Frame = g.Frames[0].File
