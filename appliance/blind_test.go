@@ -169,6 +169,26 @@ func TestACameraThatIsGoneIsClosed(t *testing.T) {
 	w.expect("b 0-20 dropped", "a 0-… off", "a 0-20 off")
 }
 
+// TestACrashBeforeAnythingWasInspected: the first start has left when it was.
+func TestACrashBeforeAnythingWasInspected(t *testing.T) {
+	w := newBlindWorld(t)
+	w.start(oneCamera)
+	w.pass(60)
+	w.start(oneCamera)
+	w.expect("a 0-… off", "a 0-60 off")
+}
+
+// TestACameraThatComesBackIsNew: nobody meant to look in between.
+func TestACameraThatComesBackIsNew(t *testing.T) {
+	w := newBlindWorld(t)
+	w.start(oneCamera)
+	w.pass(5)
+	w.start(nil)
+	w.pass(60)
+	w.start(oneCamera)
+	w.expect()
+}
+
 // TestAClockThatWasSetBack: no interval ends before it began, and its clock is
 // said to be uncertain.
 func TestAClockThatWasSetBack(t *testing.T) {
@@ -225,6 +245,9 @@ func TestWhatCannotBeKeptIsNotTold(t *testing.T) {
 	k.flush(false)
 	if s := k.stats(); len(w.queued) != 0 || s.Err == nil || len(w.local) != 1 {
 		t.Errorf("got %v, %+v", w.told(), s)
+	}
+	if all := k.offers(k.gen - 1); len(all) != 0 {
+		t.Errorf("what the file does not have would be offered: %+v", all)
 	}
 	k.path = coveragePath(w.dir)
 	k.flush(false)
@@ -291,13 +314,13 @@ func TestAFileThatCannotBeRead(t *testing.T) {
 // end no two inspections are further apart than blind_after without an interval
 // between, and every interval that was told is closed.
 func TestNoUninspectedTimeIsLost(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(10) {
 		w := newBlindWorld(t)
 		r := rand.New(rand.NewPCG(seed, 6))
 		w.refuse = func() bool { return r.IntN(4) == 0 }
 		var inspected []time.Time
 		k := w.start(oneCamera)
-		for range 40 {
+		for range 25 {
 			inspected = append(inspected, w.live(k, r)...)
 			w.pass(r.Float64() * 30)
 			k = w.start(oneCamera)

@@ -64,8 +64,8 @@ func TestASilentCameraIsBlind(t *testing.T) {
 		time.Sleep(20*time.Second + time.Millisecond)
 		on.Store(false)
 		time.Sleep(9900 * time.Millisecond)
-		if c := s.camera("a"); !c.Watched || !c.BlindSince.IsZero() || len(got.blind) != 0 || c.BlindAfter != DefaultBlindAfter {
-			t.Errorf("before blind_after: %+v, %v", c, got.blind)
+		if c := s.camera("a"); !c.Watched || !c.BlindSince.IsZero() || len(got.intervals()) != 0 || c.BlindAfter != DefaultBlindAfter {
+			t.Errorf("before blind_after: %+v, %v", c, got.intervals())
 		}
 		time.Sleep(80 * time.Second)
 		if c := s.camera("a"); !c.BlindSince.Equal(began.Add(20*time.Second)) || c.BlindReason != BlindStalled ||
@@ -77,12 +77,12 @@ func TestASilentCameraIsBlind(t *testing.T) {
 		c := s.camera("a")
 		s.stop()
 		want := []string{"stalled opens", "stalled", "off opens"}
-		if !slices.Equal(kinds(got.blind), want) {
-			t.Fatalf("got %v, want %v", got.blind, want)
+		if !slices.Equal(kinds(got.intervals()), want) {
+			t.Fatalf("got %v, want %v", got.intervals(), want)
 		}
-		first, closed := got.blind[0], got.blind[1]
+		first, closed := got.intervals()[0], got.intervals()[1]
 		if !first.From.Equal(began.Add(20*time.Second)) || closed.From != first.From || closed.To.Sub(began) < 109*time.Second || closed.To.Sub(began) > 113*time.Second {
-			t.Errorf("got %v", got.blind)
+			t.Errorf("got %v", got.intervals())
 		}
 		lasted := closed.To.Sub(closed.From)
 		if c.BlindFor[BlindStalled] != lasted || !c.BlindSince.IsZero() {
@@ -92,7 +92,7 @@ func TestASilentCameraIsBlind(t *testing.T) {
 		if math.Abs(c.CoveredHour-covered) > 0.01 || c.CoveredHour != c.CoveredDay {
 			t.Errorf("covered %v and %v, want %v", c.CoveredHour, c.CoveredDay, covered)
 		}
-		if !s.Accounts()["a"].Until.Equal(got.blind[2].From) || len(s.Accounts()) != 1 {
+		if !s.Accounts()["a"].Until.Equal(got.intervals()[2].From) || len(s.Accounts()) != 1 {
 			t.Errorf("accounts %v", slices.Collect(maps.Keys(s.Accounts())))
 		}
 	})
@@ -142,8 +142,8 @@ func TestTheReasonOfBlindTime(t *testing.T) {
 					c.meddle(s.cameras[0])
 				}
 				time.Sleep(15 * time.Second)
-				if want := []string{string(c.want) + " opens"}; !slices.Equal(kinds(got.blind), want) {
-					t.Errorf("got %v, want %v: %+v", kinds(got.blind), want, s.camera("a"))
+				if want := []string{string(c.want) + " opens"}; !slices.Equal(kinds(got.intervals()), want) {
+					t.Errorf("got %v, want %v: %+v", kinds(got.intervals()), want, s.camera("a"))
 				}
 				s.stop()
 				time.Sleep(2 * time.Hour) // a detector that was abandoned returns
@@ -178,8 +178,8 @@ func TestARecordingThatEndedIsNotBlind(t *testing.T) {
 		})
 		time.Sleep(time.Hour)
 		s.stop()
-		if want := []string{"dropped opens", "dropped"}; !slices.Equal(kinds(got.blind), want) || got.blind[1].Camera != "bad" {
-			t.Errorf("got %v, want %v", got.blind, want)
+		if want := []string{"dropped opens", "dropped"}; !slices.Equal(kinds(got.intervals()), want) || got.intervals()[1].Camera != "bad" {
+			t.Errorf("got %v, want %v", got.intervals(), want)
 		}
 		for id, a := range s.Accounts() {
 			if !a.Until.IsZero() {
@@ -206,8 +206,8 @@ func TestAnAccountIsContinued(t *testing.T) {
 			Cameras: []CameraOptions{{ID: "a", Model: "m", NewSource: img.rounds(time.Second, &on), Account: Account{Until: last, Coverage: before}}},
 		})
 		time.Sleep(5 * time.Second)
-		if want := []string{"stalled opens"}; !slices.Equal(kinds(got.blind), want) || !got.blind[0].From.Equal(last) {
-			t.Errorf("got %v, want %v", got.blind, want)
+		if want := []string{"stalled opens"}; !slices.Equal(kinds(got.intervals()), want) || !got.intervals()[0].From.Equal(last) {
+			t.Errorf("got %v, want %v", got.intervals(), want)
 		}
 		if c := s.camera("a"); math.Abs(c.CoveredHour-15./30.2) > 0.01 {
 			t.Errorf("covered %v", c.CoveredHour)

@@ -3,6 +3,7 @@ package vision
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -144,6 +145,13 @@ func (c *collector) onState(s CameraState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.states = append(c.states, s)
+}
+
+// intervals returns what OnBlind was told.
+func (c *collector) intervals() []Interval {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.blind)
 }
 
 // seen returns "state/reason" of every change of one camera.

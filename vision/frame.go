@@ -65,6 +65,16 @@ type Grabber interface {
 	Retrieve() (Frame, error)
 }
 
+// Waiter is implemented by sources that wait for their next frame themselves
+// and end with the context of Open: a directory that pictures come to, a
+// simulation. Their silence makes a camera blind as any other does, but it is no
+// stuck call: they are not opened again for it, which might repeat frames.
+type Waiter interface {
+	Source
+	// Waits does nothing.
+	Waits()
+}
+
 // The kinds of source address that Kind tells apart.
 const (
 	KindRTSP = "rtsp"

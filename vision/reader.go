@@ -27,6 +27,7 @@ type reader struct {
 
 	// Guarded by camera.mu.
 	frames    int  // that were counted
+	waits     bool // the source is a Waiter
 	stuck     bool // its call is silent for longer than StallAfter
 	abandoned bool // the camera goes on without it
 	ended     bool // its source is closed
@@ -49,6 +50,7 @@ func (r *reader) run(ctx context.Context) {
 	defer close(r.done)
 	defer r.cancel()
 	src := r.camera.opts.NewSource()
+	r.camera.update(func() { _, r.waits = src.(Waiter) })
 	err := r.read(ctx, src)
 	r.err = errors.Join(err, src.Close())
 	r.camera.update(func() {
@@ -237,7 +239,7 @@ func (c *camera) supervise(ctx context.Context, r *reader) error {
 // connection of the camera for ever.
 func (c *camera) abandon(r *reader) (err error) {
 	c.update(func() {
-		if r.ended || c.facts.silence(time.Now()) < c.limits.stall {
+		if r.ended || r.waits || c.facts.silence(time.Now()) < c.limits.stall {
 			return
 		}
 		if !r.stuck {

@@ -18,7 +18,7 @@ type flaky struct {
 	t      *testing.T
 	mu     sync.Mutex
 	opened []time.Time
-	closed int
+	closed atomic.Int64
 	script func(n int) connection // the n-th connection, from 0
 }
 
@@ -58,12 +58,16 @@ func (f *flaky) source() Source {
 			if busy.Load() {
 				f.t.Error("a source was closed during a call")
 			}
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.closed++
+			f.closed.Add(1)
 			return nil
 		},
 	}
+}
+
+func (f *flaky) connections() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.opened)
 }
 
 // waits are the times from each opening to the next.
@@ -109,8 +113,8 @@ func TestAStalledCameraIsOpenedAgain(t *testing.T) {
 		close(release)
 		synctest.Wait()
 		time.Sleep(150 * time.Millisecond) // the late frame takes 100 ms more, in which the camera has 1 or 2
-		if c := s.camera("a"); c.Frames-frames > 2 || c.StuckReaders != 0 || s.Stats().StuckReaders != 0 || f.closed != 1 || c.State != Online {
-			t.Errorf("after the late frame: %+v, %d sources closed", c, f.closed)
+		if c := s.camera("a"); c.Frames-frames > 2 || c.StuckReaders != 0 || s.Stats().StuckReaders != 0 || f.closed.Load() != 1 || c.State != Online {
+			t.Errorf("after the late frame: %+v, %d sources closed", c, f.closed.Load())
 		}
 		s.stop()
 		balanced(t, s.camera("a"))
@@ -119,8 +123,8 @@ func TestAStalledCameraIsOpenedAgain(t *testing.T) {
 				t.Fatalf("inspected frame %d has number %d", i+1, n)
 			}
 		}
-		if f.open.Load() != 0 || f.closed != 2 {
-			t.Errorf("%d images open, %d sources closed", f.open.Load(), f.closed)
+		if f.open.Load() != 0 || f.closed.Load() != 2 {
+			t.Errorf("%d images open, %d sources closed", f.open.Load(), f.closed.Load())
 		}
 		want := []string{"offline/starting", "online/", "blind/stalled", "online/", "offline/stopped"}
 		if states := got.seen("a"); !slices.Equal(states, want) {
@@ -152,16 +156,16 @@ func TestStuckReadersAreBounded(t *testing.T) {
 		})
 		time.Sleep(time.Minute)
 		c := s.camera("a")
-		if len(f.opened) != 3 || c.StuckReaders != 3 || c.Abandoned != 2 || c.State != Blind || c.Reason != ReasonStuck || c.Detail == "" {
-			t.Errorf("at the bound of one camera: %d opened, %+v", len(f.opened), c)
+		if f.connections() != 3 || c.StuckReaders != 3 || c.Abandoned != 2 || c.State != Blind || c.Reason != ReasonStuck || c.Detail == "" {
+			t.Errorf("at the bound of one camera: %d opened, %+v", f.connections(), c)
 		}
 		if err := s.Stats().Stuck(); err != nil || s.camera("b").State != Online {
 			t.Errorf("one camera at its bound: %v, the other %v", err, s.camera("b").State)
 		}
 		close(one) // a call returns: there is room for one more connection
 		time.Sleep(time.Minute)
-		if c := s.camera("a"); len(f.opened) != 4 || c.StuckReaders != 3 || f.closed != 1 {
-			t.Errorf("after a call returned: %d opened, %d closed, %+v", len(f.opened), f.closed, c)
+		if c := s.camera("a"); f.connections() != 4 || c.StuckReaders != 3 || f.closed.Load() != 1 {
+			t.Errorf("after a call returned: %d opened, %d closed, %+v", f.connections(), f.closed.Load(), c)
 		}
 		err := s.stop()
 		if !errors.Is(err, ErrAbandoned) || s.Stats().AbandonedReaders != 3 {
@@ -170,8 +174,8 @@ func TestStuckReadersAreBounded(t *testing.T) {
 		close(release)
 		synctest.Wait()
 		time.Sleep(time.Second)
-		if f.closed != 4 || f.open.Load() != 0 || s.Stats().StuckReaders != 0 {
-			t.Errorf("in the end: %d closed, %d images open, %d stuck", f.closed, f.open.Load(), s.Stats().StuckReaders)
+		if f.closed.Load() != 4 || f.open.Load() != 0 || s.Stats().StuckReaders != 0 {
+			t.Errorf("in the end: %d closed, %d images open, %d stuck", f.closed.Load(), f.open.Load(), s.Stats().StuckReaders)
 		}
 	})
 }
@@ -191,7 +195,7 @@ func TestManyStuckCamerasSaySo(t *testing.T) {
 		if err := st.Stuck(); !errors.Is(err, ErrStuck) || st.MaxStuck != DefaultMaxStuck {
 			t.Errorf("got %v, %d stuck", err, st.StuckReaders)
 		}
-		if n := len(f.opened); n > DefaultMaxStuck+len(o.Cameras)-1 {
+		if n := f.connections(); n > DefaultMaxStuck+len(o.Cameras)-1 {
 			t.Errorf("%d connections were opened", n)
 		}
 		for _, c := range st.Cameras {
@@ -263,16 +267,40 @@ func TestAPacedSourceIsNotStuck(t *testing.T) {
 	})
 }
 
+// patient is a source that says that it waits by itself.
+type patient struct{ Source }
+
+func (patient) Waits() {}
+
+// TestAWaiterIsNotOpenedAgain, although it is silent and its camera blind.
+func TestAWaiterIsNotOpenedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var img images
+		s := serve(t, Options{Cameras: []CameraOptions{{ID: "a", StallAfter: 2 * time.Second, NewSource: func() Source {
+			return patient{img.every(time.Minute)()}
+		}}}})
+		time.Sleep(59 * time.Second)
+		if c := s.camera("a"); c.State != Blind || c.Reason != ReasonStalled {
+			t.Errorf("while it is silent: %+v", c)
+		}
+		time.Sleep(2 * time.Second)
+		if c := s.camera("a"); c.State != Online || c.Frames != 1 || c.Abandoned != 0 || c.Reconnects != 0 {
+			t.Errorf("after its frame: %+v", c)
+		}
+		s.stop()
+	})
+}
+
 // TestAFrameThatIsStuckAfterItsGrab was counted and is dropped.
 func TestAFrameThatIsStuckAfterItsGrab(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var img images
 		release := make(chan struct{})
-		n := 0
+		var n atomic.Int64
 		g := &fakeGrabber{
 			grab: func() (time.Time, error) { time.Sleep(100 * time.Millisecond); return time.Now(), nil },
 			retrieve: func() (Frame, error) {
-				if n++; n == 5 {
+				if n.Add(1) == 5 {
 					<-release
 				}
 				return img.frame(), nil

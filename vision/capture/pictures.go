@@ -36,7 +36,11 @@ type pictures struct {
 	images  *pool
 }
 
-var _ vision.Source = (*pictures)(nil)
+var _ vision.Waiter = (*pictures)(nil)
+
+// Waits says that Read ends with the context of Open: a directory that no
+// picture comes to must not be opened again, which would read all anew.
+func (p *pictures) Waits() {}
 
 func newPictures(t target) vision.Source { return &pictures{target: t, images: &pool{}} }
 

@@ -77,7 +77,10 @@ type source struct {
 	read    int64           // frames since
 }
 
-var _ vision.Source = (*source)(nil)
+var _ vision.Waiter = (*source)(nil)
+
+// Waits says that Read ends with the context of Open.
+func (s *source) Waits() {}
 
 // Open sets the index of the first frame: 0, or what the epoch says.
 func (s *source) Open(ctx context.Context) error {
