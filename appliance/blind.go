@@ -158,7 +158,7 @@ func (k *blindKeeper) opens(i vision.Interval) {
 			}
 		}
 	}
-	b := &blindInterval{EventID: uuid.NewString(), Camera: i.Camera, From: i.From, Reason: i.Reason, Clock: k.clock(), gen: k.gen}
+	b := &blindInterval{EventID: uuid.NewString(), Camera: i.Camera, From: i.From, Reason: i.Reason, Clock: k.unsure(), gen: k.gen}
 	k.all = append(k.all, b)
 	k.publishLocal(b)
 }
@@ -168,12 +168,21 @@ func (k *blindKeeper) closes(b *blindInterval, to time.Time) {
 	if to.Round(0).Before(b.From.Round(0)) {
 		to = b.From
 	}
-	if clock := k.clock(); clock == wire.ClockFreeRunning {
+	if clock := k.unsure(); clock != "" {
 		b.Clock = clock
 	}
 	k.gen++
 	b.To, b.gen = to, k.gen
 	k.publishLocal(b)
+}
+
+// unsure is ClockFreeRunning while the clock is that, and otherwise nothing: an
+// interval of a synchronised clock has the fields of the contract alone.
+func (k *blindKeeper) unsure() string {
+	if clock := k.clock(); clock == wire.ClockFreeRunning {
+		return clock
+	}
+	return ""
 }
 
 // event is an interval on the wire, as it was when it opened or as it is.

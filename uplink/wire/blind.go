@@ -20,9 +20,9 @@ type Blind struct {
 	To            *Time  `json:"to"`
 	Reason        string `json:"reason"`
 
-	// Clock is ClockSynchronised or ClockFreeRunning when the interval opened
-	// or, once it is closed, the worse of then and the end. To is never before
-	// From, also where the clock was set back between the two.
+	// Clock is optional: ClockFreeRunning where the clock was that when the
+	// interval opened or closed, and absent where it was synchronised. To is
+	// never before From, also where the clock was set back between the two.
 	Clock string `json:"clock,omitempty"`
 }
 
