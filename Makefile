@@ -110,6 +110,7 @@ train: ## train the line's detector anew (45 minutes on two cores), and say how 
 	@.ci/deps build onnxruntime train
 	@go build -o bin/feed ./vision/sim/train/feed
 	@/usr/bin/python3 vision/sim/train/train.py bin/feed bin/line.onnx $(if $(BATCHES),--batches $(BATCHES))
+	@cp vision/sim/detector/line.yaml bin/line.yaml
 	@$(MAKE) build
 	@bin/outstation sim eval --model bin/line.onnx --seed 1
 	@echo "train: bin/line.onnx; to build it in, copy it to vision/sim/detector/line.onnx"

@@ -31,7 +31,7 @@ func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 			Providers: cfg.Providers, Threads: cfg.Threads, Confidence: m.Confidence,
 		}
 		if m.Path == detector.Path {
-			opt.ModelPath, opt.Model, opt.Classes = "", detector.ONNX(), detector.Classes()
+			opt.ModelPath, opt.Model, opt.File = "", detector.ONNX(), detector.File()
 			opt.Confidence = cmp.Or(m.Confidence, sim.Confidence)
 		}
 		return onnx.New(opt)

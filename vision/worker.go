@@ -100,7 +100,7 @@ func (w *worker) loaded(d Detector, err error) {
 		w.stats.Ready, w.stats.Error = true, ""
 		w.stats.Provider, w.stats.Refused = info.Provider, slices.Clone(info.Refused)
 		w.stats.InputWidth, w.stats.InputHeight = info.InputWidth, info.InputHeight
-		w.log.Info("model loaded", "provider", info.Provider, "refused", info.Refused)
+		w.log.Info("model loaded", "provider", info.Provider, "refused", info.Refused, "head", info.Head, "settings", info.Settings)
 	}
 	w.mu.Unlock()
 	for _, c := range w.cameras {

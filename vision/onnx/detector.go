@@ -10,9 +10,8 @@ import (
 	"slices"
 	"time"
 
-	ort "github.com/yalue/onnxruntime_go"
-
 	"outstation/vision"
+	"outstation/vision/head"
 )
 
 // Detector is a model in an ONNX Runtime session. It implements
@@ -20,7 +19,7 @@ import (
 type Detector struct {
 	info  vision.DetectorInfo
 	shape shape
-	head  vision.Head
+	head  head.Decoder
 	bound *binding
 }
 
@@ -63,28 +62,26 @@ func New(o Options) (*Detector, error) {
 
 // build finds out what the graph wants and makes a session for it.
 func build(o Options) (*Detector, error) {
-	s, err := inspect(o)
-	if err != nil {
-		return nil, err
-	}
-	head, outDims, err := s.head(o)
+	m, err := settle(o)
 	if err != nil {
 		return nil, err
 	}
 	d := &Detector{
-		info:  vision.DetectorInfo{Model: o.ModelName, InputWidth: s.width, InputHeight: s.height},
-		shape: s,
-		head:  head,
+		info: vision.DetectorInfo{
+			Model: o.ModelName, InputWidth: m.shape.width, InputHeight: m.shape.height, Head: string(m.shape.form), Settings: m.notes,
+		},
+		shape: m.shape,
+		head:  m.decoder,
 	}
-	return d, d.connect(o, outDims)
+	return d, d.connect(o)
 }
 
 // connect makes the session with the first provider that works, and notes why
 // those before it did not.
-func (d *Detector) connect(o Options, outDims ort.Shape) error {
+func (d *Detector) connect(o Options) error {
 	var errs []error
 	for _, provider := range slices.Compact(slices.Clone(o.Providers)) {
-		bound, err := bind(o, provider, d.shape, outDims)
+		bound, err := bind(o, provider, d.shape)
 		if err == nil {
 			d.bound, d.info.Provider = bound, provider
 			return nil
@@ -100,18 +97,18 @@ func (d *Detector) connect(o Options, outDims ort.Shape) error {
 func (d *Detector) Detect(f vision.Frame) ([]vision.Detection, vision.Timing, error) {
 	var t vision.Timing
 	began := time.Now()
-	scale, err := prepare(f, d.bound, d.shape)
+	at, err := d.bound.prepare(0, f)
 	if err != nil {
 		return nil, t, err
 	}
 	prepared := time.Now()
 	t.Preprocess = prepared.Sub(began)
-	if err := d.bound.session.Run(); err != nil {
+	if err := d.bound.run(); err != nil {
 		return nil, t, fmt.Errorf("onnx: model %q: %w", d.info.Model, err)
 	}
 	ran := time.Now()
 	t.Run = ran.Sub(prepared)
-	found, err := d.head.Decode(d.bound.output, scale, f.Width, f.Height)
+	found, err := d.head.Decode(d.bound.outputs(0), at)
 	t.Postprocess = time.Since(ran)
 	return found, t, err
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // open makes a session on one provider and runs it once.
-func open(o Options, provider string, s shape, in, out ort.Value) (_ *ort.AdvancedSession, err error) {
+func open(o Options, provider string, s shape, ins, outs []ort.Value) (_ session, err error) {
 	options, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, err
@@ -21,7 +21,7 @@ func open(o Options, provider string, s shape, in, out ort.Value) (_ *ort.Advanc
 	if err := configure(options, o, provider); err != nil {
 		return nil, err
 	}
-	session, err := o.file().session(s, in, out, options)
+	session, err := o.file().session(s, ins, outs, options)
 	if err != nil {
 		return nil, err
 	}
@@ -83,4 +83,45 @@ func useCUDA(options *ort.SessionOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Destroy()) }()
 	return options.AppendExecutionProviderCUDA(p)
+}
+
+// session is what runs a model: its inputs and outputs are bound already.
+type session interface {
+	Run() error
+	Destroy() error
+}
+
+// varying is a session some of whose outputs have a size that is not known
+// before the run: ONNX Runtime allocates them each time, and the library copies
+// them.
+type varying struct {
+	*ort.DynamicAdvancedSession
+	ins, outs []ort.Value
+	own       []bool // which of outs are the run's
+}
+
+// Run runs the model, and frees what the run before allocated.
+func (v *varying) Run() error {
+	if err := v.free(); err != nil {
+		return err
+	}
+	return v.DynamicAdvancedSession.Run(v.ins, v.outs)
+}
+
+func (v *varying) free() error {
+	for i, own := range v.own {
+		if !own || v.outs[i] == nil {
+			continue
+		}
+		if err := v.outs[i].Destroy(); err != nil {
+			return err
+		}
+		v.outs[i] = nil
+	}
+	return nil
+}
+
+// Destroy frees the session and its last outputs.
+func (v *varying) Destroy() error {
+	return errors.Join(v.free(), v.DynamicAdvancedSession.Destroy())
 }
