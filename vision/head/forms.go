@@ -61,7 +61,7 @@ func forms() []form {
 		{EfficientNMS, "num_dets, det_boxes, det_scores, det_classes", fitsEfficient, newEfficientNMS, false, true, nil},
 		{RTDETR, "logits N × classes and boxes N × 4", fitsDETR, newDETR, true, false, &detrUsual},
 		{RTDETRUltralytics, "one output, N × (4 + classes)", fitsDETRRows, newDETRRows, true, false, &detrUsual},
-		{RTDETRDeploy, "labels, boxes, scores, and a second input " + SizesInput, fitsDeploy, newDETRDeployed, false, true, &detrUsual},
+		{RTDETRDeploy, "labels, boxes, scores, and a second input " + SizesInput, fitsDeploy, newDETRDeployed, false, false, &detrUsual},
 		{SSD, "boxes N × 4 and scores N × (1 + classes)", fitsSSD, newSSD, true, false, nil},
 		{TF, "detection_boxes, detection_scores, detection_classes, num_detections", fitsTF, newTF, false, true, nil},
 	}
