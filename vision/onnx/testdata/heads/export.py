@@ -22,7 +22,7 @@ CLASSES = ["bolt", "nut", "washer"]
 YOLO = {"colour": "rgb", "scale": 1 / 255, "letterbox": "centre", "pad": 114}
 YOLOX = {"colour": "bgr", "scale": 1, "letterbox": "top-left", "pad": 114}
 DETR = {"colour": "rgb", "scale": 1 / 255, "letterbox": "stretch", "pad": 114}
-SSD = {"colour": "rgb", "scale": 1, "mean": 127, "std": 128, "letterbox": "stretch", "pad": 0}
+SSD = {"colour": "rgb", "scale": 1, "mean": [123, 117, 104], "std": [128, 120, 130], "letterbox": "stretch", "pad": 0}
 BYTES = {"colour": "rgb", "scale": 1, "letterbox": "stretch", "pad": 0}
 ULTRALYTICS = {
     "description": "Ultralytics model trained on nothing", "author": "Ultralytics", "task": "detect", "stride": "32", "batch": "1",
@@ -44,7 +44,7 @@ class Case:
         p, x = self.picture, torch.from_numpy(bgr.astype(np.float64))
         if p["colour"] == "rgb":
             x = x.flip(2)
-        x = (x * p["scale"] - p.get("mean", 0)) / p.get("std", 1)
+        x = (x * p["scale"] - torch.tensor(p.get("mean", 0))) / torch.tensor(p.get("std", 1))
         if self.planar:
             x = x.permute(2, 0, 1)
         return x.to(self.dtype).unsqueeze(0).repeat(self.batch, 1, 1, 1)
@@ -113,7 +113,7 @@ def cases():
                inputs=("images", "orig_target_sizes"), outputs=("labels", "boxes", "scores"), dynamic={
                    "images": {0: "N"}, "orig_target_sizes": {0: "N"}, "labels": {0: "N"}, "boxes": {0: "N"}, "scores": {0: "N"}})
     yield Case("ssd", nets.SSD, "ssd", lambda v: ref.ssd(v, W, H), SSD, planar=False, outputs=("scores", "boxes"),
-               yaml="colour: rgb\nnormalise: {mean: [127, 127, 127], std: [128, 128, 128]}\nletterbox: stretch")
+               yaml="colour: rgb\nnormalise: {mean: [123, 117, 104], std: [128, 120, 130]}\nletterbox: stretch")
     yield Case("tf-detection", nets.TF, "tf-detection", ref.distances, BYTES, planar=False, dtype=torch.uint8,
                yaml="colour: rgb\nletterbox: stretch",
                outputs=("detection_boxes", "detection_classes", "detection_scores", "num_detections"))
