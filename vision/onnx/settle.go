@@ -40,24 +40,25 @@ func settle(o Options) (m model, err error) {
 	if err != nil {
 		return m, err
 	}
-	m.shape, err = inspect(from.graph, from.file, from.meta)
+	return from.settle()
+}
+
+func (s *sources) settle() (m model, err error) {
+	m.shape, err = inspect(s.graph, s.file, s.meta)
 	if err != nil {
 		return m, err
 	}
-	opts := head.Options{Width: m.shape.width, Height: m.shape.height, Confidence: cmp.Or(o.Confidence, from.file.Confidence), IoU: cmp.Or(o.IoU, from.file.IoU), ClassConfidence: from.file.ClassConfidence}
-	if o.Confidence > 0 && from.file.Confidence > 0 {
-		from.note("confidence: %v of the configuration wins over %v of the model file", o.Confidence, from.file.Confidence)
-	}
-	var named bool
-	opts.Classes, named = from.classes()
-	form, seen, err := from.form(m.shape, opts.Classes, named)
+	classes, named := s.classes()
+	form, seen, err := s.form(m.shape, classes, named)
 	if err != nil {
 		return m, err
 	}
 	m.shape.form = form
-	if m.shape.prep, err = from.preparation(form, m.shape.inputs[m.shape.image].Type); err != nil {
+	if m.shape.prep, err = s.preparation(form, m.shape.inputs[m.shape.image].Type); err != nil {
 		return m, err
 	}
+	opts := s.thresholds()
+	opts.Width, opts.Height, opts.Classes = m.shape.width, m.shape.height, classes
 	if m.decoder, err = head.New(form, opts, seen); err != nil {
 		return m, err
 	}
@@ -65,8 +66,22 @@ func settle(o Options) (m model, err error) {
 	for _, i := range m.decoder.Outputs() {
 		m.shape.outputs = append(m.shape.outputs, seen[i])
 	}
-	m.notes = from.notes
+	m.notes = s.notes
 	return m, nil
+}
+
+// thresholds are those of the decoder. A class's own comes from the model file.
+func (s *sources) thresholds() head.Options {
+	o, f := s.options, s.file
+	if o.Confidence > 0 && f.Confidence > 0 {
+		s.note("confidence: %v of the configuration wins over %v of the model file", o.Confidence, f.Confidence)
+	}
+	if o.IoU > 0 && f.IoU > 0 {
+		s.note("iou: %v of the configuration wins over %v of the model file", o.IoU, f.IoU)
+	}
+	return head.Options{
+		Confidence: cmp.Or(o.Confidence, f.Confidence), IoU: cmp.Or(o.IoU, f.IoU), ClassConfidence: f.ClassConfidence,
+	}
 }
 
 // ask reads the graph, its metadata and the model file.
