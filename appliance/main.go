@@ -38,6 +38,7 @@ type commands struct {
 	Queue   queueCommand   `cmd:"" help:"Look into the queue, move it, or mend it."`
 	Clients clientsCommand `cmd:"" help:"See which devices are connected, and keep one out."`
 	DLQ     dlqCommand     `cmd:"" name:"dlq" help:"Work with dead letters."`
+	Model   modelCommand   `cmd:"" help:"Work with detection models."`
 	User    userCommand    `cmd:"" help:"Work with the users of the local broker."`
 	Sim     simCommand     `cmd:"" help:"Work with the simulated line."`
 	Demo    demoCommand    `cmd:"" help:"Try the appliance without a centre."`

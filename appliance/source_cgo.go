@@ -38,6 +38,23 @@ func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 	}
 }
 
+// describeModel reads a model without running it on a frame.
+func describeModel(c modelInspectCommand) (out modelDescription, err error) {
+	d, err := onnx.Describe(onnx.Options{Library: c.ONNX, ModelPath: c.File, ModelName: c.File, Classes: c.Classes})
+	if err != nil {
+		return out, err
+	}
+	for _, p := range d.Graph.Inputs {
+		out.inputs = append(out.inputs, p.String())
+	}
+	for _, p := range d.Graph.Outputs {
+		out.outputs = append(out.outputs, p.String())
+	}
+	out.metadata, out.settings, out.problem = d.Metadata, d.Settings, d.Problem
+	out.head, out.width, out.height, out.batch = string(d.Head), d.Width, d.Height, d.Batch
+	return out, nil
+}
+
 // modelSum is the SHA-256 of a model, in hex.
 func modelSum(path string) (string, error) {
 	if path != detector.Path {

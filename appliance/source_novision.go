@@ -26,6 +26,11 @@ func newDetector(VisionConfig, ModelConfig) vision.OpenDetector {
 	return func(context.Context) (vision.Detector, error) { return nil, errNoVision }
 }
 
+// describeModel cannot look into a graph.
+func describeModel(modelInspectCommand) (modelDescription, error) {
+	return modelDescription{}, errNoVision
+}
+
 // modelSum fails for a model that is built in elsewhere.
 func modelSum(path string) (string, error) { return fileSum(path) }
 

@@ -1,6 +1,7 @@
 package head
 
 import (
+	"fmt"
 	"math"
 
 	"outstation/vision"
@@ -65,4 +66,13 @@ func (l Letterbox) Place(w, h, inW, inH int) Placement {
 		p.X, p.Y = math.Floor(float64(inW-fitW)/2), math.Floor(float64(inH-fitH)/2)
 	}
 	return p
+}
+
+// String is the preparation in words, for the log.
+func (p Preparation) String() string {
+	values := "values as they are"
+	if !p.Raw() {
+		values = fmt.Sprintf("(value × %.6g − %v) / %v", p.Scale, p.Mean, p.Std)
+	}
+	return fmt.Sprintf("%s, %s, letterbox %s, pad %d", p.Colour, values, p.Letterbox, p.Pad)
 }

@@ -27,6 +27,7 @@ type sources struct {
 	file    modelfile.File // empty without one
 	meta    modelfile.Metadata
 	graph   head.Graph
+	props   map[string]string // the graph's metadata as it is
 	notes   []string
 }
 
@@ -87,6 +88,9 @@ func (s *sources) thresholds() head.Options {
 // ask reads the graph, its metadata and the model file.
 func ask(o Options) (from sources, err error) {
 	from.options = o
+	if from.graph, from.props, err = o.file().graph(); err != nil {
+		return from, err
+	}
 	f := o.File
 	if f == nil && o.Model == nil {
 		if f, err = modelfile.Find(o.ModelPath); err != nil {
@@ -97,12 +101,7 @@ func ask(o Options) (from sources, err error) {
 		from.file = *f
 		from.note("model file: %s", cmp.Or(f.Path, "given"))
 	}
-	graph, props, err := o.file().graph()
-	if err != nil {
-		return from, err
-	}
-	from.graph = graph
-	if from.meta, err = modelfile.ReadMetadata(props); err != nil && len(from.file.Classes)+len(o.Classes) == 0 {
+	if from.meta, err = modelfile.ReadMetadata(from.props); err != nil && len(from.file.Classes)+len(o.Classes) == 0 {
 		return from, err
 	}
 	if task := from.meta.Task; task != "" && task != "detect" {
