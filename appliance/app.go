@@ -230,9 +230,10 @@ func (a *app) openBroker(opt appOptions) error {
 // hashing the models.
 func (a *app) prepareVision() (err error) {
 	opt := vision.Options{OnState: a.cameraState, Logger: a.log.With("part", "vision")}
+	a.cfg.Vision.EngineDir = filepath.Join(a.cfg.DataDir, "engines")
 	sums := map[string]string{}
 	for _, m := range a.cfg.Vision.Models {
-		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, m)})
+		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, m), MaxWait: m.MaxWait})
 		if sums[m.Name], err = modelSum(m.Path); err != nil {
 			a.log.Warn("a model's hash is not known to its events", "model", m.Name, "error", err) // loading it says why in health
 		}

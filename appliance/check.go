@@ -149,6 +149,7 @@ func (c *checker) model(key string, m ModelConfig) {
 	if m.Path == builtinLine && len(m.Classes) > 0 {
 		c.add(key+".classes", "the model that is built in has classes of its own; leave them out")
 	}
+	c.batch(key, m.BatchConfig)
 	if m.Confidence < 0 || m.Confidence >= 1 {
 		c.add(key+".confidence", "expected 0 (the default) or a number below 1, got %v", m.Confidence)
 	}

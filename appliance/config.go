@@ -92,6 +92,8 @@ type VisionConfig struct {
 	Threads     int            `yaml:"threads"`
 	Models      []ModelConfig  `yaml:"models"`
 	Cameras     []CameraConfig `yaml:"cameras"`
+
+	EngineDir string `yaml:"-"` // where TensorRT engines are kept, below DataDir
 }
 
 // ModelConfig is one detector.
@@ -100,6 +102,8 @@ type ModelConfig struct {
 	Path       string   `yaml:"path"` // or builtinLine
 	Classes    []string `yaml:"classes"`
 	Confidence float64  `yaml:"confidence"`
+
+	BatchConfig `yaml:",inline"`
 }
 
 // builtinLine is the path of the model that is part of the program.

@@ -164,7 +164,7 @@ func visionCheck(f facts) wire.Check {
 		c.Detail = fmt.Sprintf("cameras: %d", cameras)
 	}
 	for _, m := range f.vision.Models {
-		c.Checks = append(c.Checks, modelCheck(m))
+		c.Checks = append(c.Checks, modelCheck(m, f.now))
 	}
 	for _, cam := range f.vision.Cameras {
 		c.Checks = append(c.Checks, cameraCheck(cam))
@@ -175,19 +175,6 @@ func visionCheck(f facts) wire.Check {
 		}
 	}
 	return c
-}
-
-func modelCheck(m vision.ModelStats) wire.Check {
-	name := "model " + m.Name
-	switch {
-	case m.Error != "":
-		return check(name, wire.Impaired, m.Error)
-	case !m.Ready:
-		return check(name, wire.Impaired, "loading")
-	case len(m.Refused) > 0:
-		return check(name, wire.Impaired, fmt.Sprintf("runs on %s, not on %s: %s; if that is all there is here, set vision.providers: [%s]", m.Provider, m.Refused[0].Provider, m.Refused[0].Reason, m.Provider))
-	}
-	return check(name, wire.Healthy, "runs on "+m.Provider)
 }
 
 func cameraCheck(c vision.CameraStats) wire.Check {

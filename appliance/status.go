@@ -9,7 +9,6 @@ import (
 	"outstation/appliance/internal/forward"
 	"outstation/uplink"
 	"outstation/uplink/wire"
-	"outstation/vision"
 	"outstation/web"
 )
 
@@ -35,7 +34,7 @@ func (a *app) snapshot() web.Snapshot {
 		StartedAt: a.started, Now: f.now, UptimeS: f.now.Sub(a.started).Seconds(),
 		Health:    webHealth(a.health.tree(f)),
 		Cameras:   webCameras(a.cfg.Vision.Cameras, f),
-		Detectors: webDetectors(f.vision.Models),
+		Detectors: webDetectors(f),
 		Broker:    webBroker(a, f),
 		Queue:     webQueue(f.queue),
 		Dead:      webDead(f),
@@ -87,12 +86,13 @@ func webCameras(cfg []CameraConfig, f facts) []web.Camera {
 	return out
 }
 
-func webDetectors(models []vision.ModelStats) []web.Detector {
-	out := make([]web.Detector, len(models))
-	for i, m := range models {
+func webDetectors(f facts) []web.Detector {
+	out := make([]web.Detector, len(f.vision.Models))
+	for i, m := range f.vision.Models {
 		d := web.Detector{
 			Model: m.Name, Provider: m.Provider, Inferences: m.Inferences,
 			PreprocessMS: ms(m.Preprocess.P50), RunMS: ms(m.Run.P50), PostprocessMS: ms(m.Postprocess.P50),
+			Inference: webInference(m, f.now),
 		}
 		for _, r := range m.Refused {
 			d.Refused = append(d.Refused, web.ProviderRefusal{Provider: r.Provider, Reason: r.Reason})

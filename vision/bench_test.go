@@ -28,6 +28,8 @@ func lane(tb testing.TB, detections []Detection) (step func(inspect bool)) {
 	}
 	d := &fakeDetector{detect: func(Frame) ([]Detection, Timing, error) { return detections, Timing{}, nil }}
 	c, w := p.cameras[0], p.workers[0]
+	w.batch.init(1)
+	w.install(tb.Context(), d)
 	img := &images{}
 	kept := &fakeImage{of: img}
 	src := &fakeSource{read: func() (Frame, error) {
@@ -43,8 +45,8 @@ func lane(tb testing.TB, detections []Detection) (step func(inspect bool)) {
 		if !inspect {
 			return
 		}
-		c, f, _ := w.next()
-		w.inspect(d, c, f)
+		w.gather(tb.Context())
+		w.inspect()
 		select {
 		case <-p.emitter.buffer:
 		default:

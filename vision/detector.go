@@ -28,6 +28,17 @@ type Timing struct {
 type Refusal struct {
 	Provider string
 	Reason   string
+
+	// Installed says that the provider's own libraries are there: it was meant
+	// to run, and something else is missing or wrong.
+	Installed bool
+}
+
+// NodeCount is how many nodes of a model's graph one execution provider ran.
+type NodeCount struct {
+	Provider string
+	Nodes    int
+	Ops      []string // the names of the first few of their operators
 }
 
 // DetectorInfo describes a detector. It does not change during its life.
@@ -39,6 +50,10 @@ type DetectorInfo struct {
 	InputHeight int       // pixels
 	Head        string    // the form of its outputs
 	Settings    []string  // what was settled when it was loaded, and by whom; for the log
+
+	Nodes    []NodeCount // seen in a profiled run, the provider of the session first; empty where it was not proven
+	MaxBatch int         // frames of one run of a BatchDetector; 0 and 1 are no batching
+	Rates    []BatchRate // measured to choose MaxBatch; empty where it was configured
 }
 
 // Detector finds objects in frames. One goroutine uses it at a time.

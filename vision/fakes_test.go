@@ -54,7 +54,7 @@ var _ Detector = (*fakeDetector)(nil)
 
 func (d *fakeDetector) Detect(f Frame) ([]Detection, Timing, error) { return d.detect(f) }
 func (d *fakeDetector) Info() DetectorInfo {
-	return DetectorInfo{Model: "m", Provider: "cpu", Refused: []Refusal{{"cuda", "no driver"}}, InputWidth: 416, InputHeight: 416}
+	return DetectorInfo{Model: "m", Provider: "cpu", Refused: []Refusal{{Provider: "cuda", Reason: "no driver"}}, InputWidth: 416, InputHeight: 416}
 }
 func (d *fakeDetector) Close() error {
 	if d.close == nil {

@@ -71,6 +71,10 @@ type CameraOptions struct {
 type ModelOptions struct {
 	Name string
 	Open OpenDetector
+
+	// MaxWait is how long a frame waits for those of the model's other cameras
+	// when its detector takes several at once. 0 means DefaultMaxWait.
+	MaxWait time.Duration
 }
 
 // Backoff is the default wait before attempt n, counted from 0, to reopen a
@@ -118,6 +122,8 @@ func (o Options) validate() error {
 		switch {
 		case m.Name == "" || m.Open == nil:
 			errs = append(errs, fmt.Errorf("model %d (%q): a name and Open are required", i, m.Name))
+		case m.MaxWait < 0:
+			errs = append(errs, fmt.Errorf("model %q: max wait %v: want 0 or more", m.Name, m.MaxWait))
 		case models[m.Name]:
 			errs = append(errs, fmt.Errorf("model %q is configured twice", m.Name))
 		}

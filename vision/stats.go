@@ -40,17 +40,21 @@ type CameraStats struct {
 
 // ModelStats is one model.
 type ModelStats struct {
-	Name        string
-	Ready       bool   // loaded
-	Error       string // of the last attempt to load it
-	Provider    string
-	Refused     []Refusal
-	InputWidth  int
-	InputHeight int
-	Inferences  uint64
-	Preprocess  Quantiles
-	Run         Quantiles
-	Postprocess Quantiles
+	Name         string
+	Ready        bool      // loaded
+	Error        string    // of the last attempt to load it
+	LoadingSince time.Time // of the attempt that is under way; zero when none is
+	Provider     string
+	Refused      []Refusal
+	Nodes        []NodeCount // see DetectorInfo
+	InputWidth   int
+	InputHeight  int
+	Inferences   uint64    // frames
+	Preprocess   Quantiles // of a run, whatever the size of its batch, as are the next two
+	Run          Quantiles
+	Postprocess  Quantiles
+	Batch        BatchStats
+	Upgrade      UpgradeStats
 }
 
 // Quantiles of the last 512 durations; zero when there are none.

@@ -15,18 +15,29 @@ type worker struct {
 	backoff func(int) time.Duration
 	log     *slog.Logger
 	cameras []*camera
-	wake    chan struct{} // a frame may be waiting
-	exited  chan struct{} // closed when run returns
-	turn    int           // the camera to look at first; only run uses it
+	wake    chan struct{}  // a frame may be waiting
+	exited  chan struct{}  // closed when run returns
+	aside   sync.WaitGroup // upgrades, and detectors being closed; run waits for them
 
-	mu    sync.Mutex
-	stats ModelStats
-	pre   samples
-	infer samples
-	post  samples
+	// Only run uses these.
+	detector Detector // replaced between batches
+	upgrade  upgrade
+	turn     int // the camera to look at first
+	batch    batch
+
+	mu        sync.Mutex
+	stats     ModelStats
+	framesRun uint64
+	pre       samples
+	infer     samples
+	post      samples
+	wait      samples
 }
 
 func newWorker(o ModelOptions, p *Pipeline) *worker {
+	if o.MaxWait == 0 {
+		o.MaxWait = DefaultMaxWait
+	}
 	return &worker{
 		opts:    o,
 		backoff: p.opts.Backoff,
@@ -48,23 +59,29 @@ func (w *worker) signal() {
 // run loads the model and inspects frames until ctx ends.
 func (w *worker) run(ctx context.Context) {
 	defer close(w.exited)
-	detector := w.open(ctx)
-	if detector == nil {
+	defer w.aside.Wait()
+	w.batch.init(len(w.cameras))
+	defer w.batch.timer.Stop()
+	first := w.open(ctx)
+	if first == nil {
 		return
 	}
-	defer func() {
-		if err := detector.Close(); err != nil {
-			w.log.Warn("closing the detector", "error", err)
-		}
-	}()
+	w.install(ctx, first)
+	defer func() { w.upgrade.cancel(); w.shut(w.detector) }()
 	for ctx.Err() == nil {
-		c, f, ok := w.next()
-		if ok {
-			w.inspect(detector, c, f)
+		select {
+		case d := <-w.upgrade.done: // also when a frame is always waiting
+			w.replace(ctx, d)
+		default:
+		}
+		if w.gather(ctx) {
+			w.inspect()
 			continue
 		}
 		select {
 		case <-w.wake:
+		case d := <-w.upgrade.done:
+			w.replace(ctx, d)
 		case <-ctx.Done():
 		}
 	}
@@ -74,14 +91,15 @@ func (w *worker) run(ctx context.Context) {
 // ended first.
 func (w *worker) open(ctx context.Context) Detector {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
+		w.loading()
 		detector, err := w.opts.Open(ctx)
 		if err != nil {
 			err = fmt.Errorf("model %q: %w", w.opts.Name, err)
 		}
-		w.loaded(detector, err)
 		if err == nil {
 			return detector
 		}
+		w.loaded(nil, err)
 		w.log.Error("the model cannot be loaded", "error", err, "attempt", attempt)
 		if sleep(ctx, w.backoff(attempt)) != nil {
 			return nil
@@ -90,17 +108,29 @@ func (w *worker) open(ctx context.Context) Detector {
 	return nil
 }
 
+// loading notes the start of one attempt to load the model.
+func (w *worker) loading() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats.LoadingSince = time.Now()
+}
+
 // loaded notes the result of one attempt to load the model.
 func (w *worker) loaded(d Detector, err error) {
 	w.mu.Lock()
+	w.stats.LoadingSince = time.Time{}
 	if err != nil {
 		w.stats.Error = err.Error()
 	} else {
 		info := d.Info()
 		w.stats.Ready, w.stats.Error = true, ""
 		w.stats.Provider, w.stats.Refused = info.Provider, slices.Clone(info.Refused)
+		w.stats.Nodes = slices.Clone(info.Nodes)
 		w.stats.InputWidth, w.stats.InputHeight = info.InputWidth, info.InputHeight
-		w.log.Info("model loaded", "provider", info.Provider, "refused", info.Refused, "head", info.Head, "settings", info.Settings)
+		w.stats.Batch.Max, w.stats.Batch.Rates = batchOf(d), slices.Clone(info.Rates)
+		w.stats.Batch.Stopped = ""
+		w.log.Info("model loaded", "provider", info.Provider, "refused", info.Refused, "nodes", info.Nodes,
+			"max_batch", w.stats.Batch.Max, "rates", info.Rates, "head", info.Head, "settings", info.Settings)
 	}
 	w.mu.Unlock()
 	for _, c := range w.cameras {
@@ -108,55 +138,28 @@ func (w *worker) loaded(d Detector, err error) {
 	}
 }
 
-// next takes a frame from the first camera that has one, beginning after the
-// camera that was served last.
-func (w *worker) next() (*camera, Frame, bool) {
-	for i := range w.cameras {
-		at := (w.turn + i) % len(w.cameras)
-		if f, ok := w.cameras[at].slot.take(); ok {
-			w.turn = at + 1
-			return w.cameras[at], f, true
-		}
-	}
-	return nil, Frame{}, false
-}
-
-// inspect runs the detector on one frame and hands over the result.
-func (w *worker) inspect(d Detector, c *camera, f Frame) {
-	found, t, err := d.Detect(f)
-	ended := time.Now()
-	f.Image.Close()
-	e := Event{
-		Camera:      f.Camera,
-		CapturedAt:  f.Arrived,
-		InferredAt:  ended.Add(-t.Postprocess),
-		Model:       w.opts.Name,
-		FrameWidth:  f.Width,
-		FrameHeight: f.Height,
-	}
-	if err != nil {
-		w.log.Debug("detection failed", "camera", f.Camera, "seq", f.Seq, "error", err)
-	} else {
-		e.Detections = slices.Clone(found)
-		w.count(t)
-	}
-	c.inspected(e, err)
-}
-
+// count adds the times of a run.
 func (w *worker) count(t Timing) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stats.Inferences++
 	w.pre.add(t.Preprocess)
 	w.infer.add(t.Run)
 	w.post.add(t.Postprocess)
+}
+
+// inspected counts a frame.
+func (w *worker) inspected() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats.Inferences++
 }
 
 func (w *worker) snapshot() ModelStats {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.stats
-	s.Refused = slices.Clone(s.Refused)
+	s.Refused, s.Nodes, s.Batch.Rates = slices.Clone(s.Refused), slices.Clone(s.Nodes), slices.Clone(s.Batch.Rates)
+	s.Batch.Wait = w.wait.quantiles()
 	s.Preprocess, s.Run, s.Postprocess = w.pre.quantiles(), w.infer.quantiles(), w.post.quantiles()
 	return s
 }

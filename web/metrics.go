@@ -33,13 +33,14 @@ func (k sink) cameras(cameras []Camera) {
 }
 
 func (k sink) detectors(detectors []Detector) {
-	const help = "Mean time that a recent frame took in this stage."
+	const help = "Median time that recent runs took in this stage."
 	for _, d := range detectors {
 		l := []string{"model", d.Model, "provider", d.Provider}
 		k.counter("detector_inferences_total", "Frames that the model inspected.", d.Inferences, l...)
 		k.gauge("detector_stage_seconds", help, seconds(d.PreprocessMS), append(l, "stage", "preprocess")...)
 		k.gauge("detector_stage_seconds", help, seconds(d.RunMS), append(l, "stage", "run")...)
 		k.gauge("detector_stage_seconds", help, seconds(d.PostprocessMS), append(l, "stage", "postprocess")...)
+		k.inference(d.Inference, l)
 	}
 }
 

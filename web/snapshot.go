@@ -103,6 +103,8 @@ type Detector struct {
 	PreprocessMS  float64 `json:"preprocess_ms"` // mean of the recent frames, as are the next two
 	RunMS         float64 `json:"run_ms"`
 	PostprocessMS float64 `json:"postprocess_ms"`
+
+	Inference Inference `json:"inference"`
 }
 
 // ProviderRefusal says why an execution provider is not used.
@@ -285,6 +287,7 @@ func (s Snapshot) withLists() Snapshot {
 	s.Detectors = append([]Detector{}, s.Detectors...)
 	for i := range s.Detectors {
 		s.Detectors[i].Refused = list(s.Detectors[i].Refused)
+		s.Detectors[i].Inference.Sizes = list(s.Detectors[i].Inference.Sizes)
 	}
 	return s
 }

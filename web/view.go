@@ -131,13 +131,15 @@ func detectorStage(s Snapshot) stage {
 		return st
 	}
 	st.Tone, st.Word = toneOK, "running"
-	slowest := 0.0
+	slowest, batches := 0.0, false
 	for _, d := range s.Detectors {
+		batches = batches || d.Inference.MeanBatch > 1
 		slowest = max(slowest, d.PreprocessMS+d.RunMS+d.PostprocessMS)
 		st.note("%s on %s, %s inspected", d.Model, cmp.Or(d.Provider, "an unknown provider"), count(inspectedBy(d, s.Cameras)))
 		if len(d.Refused) > 0 {
 			st.Tone, st.Word = toneWarn, "on a fallback"
 		}
+		noteInference(&st, d.Inference)
 	}
 	var events, failed uint64
 	for _, c := range withoutHeartbeat(s.Cameras) {
@@ -149,6 +151,9 @@ func detectorStage(s Snapshot) stage {
 		st.note("%s failed", many(failed, "frame", "frames"))
 	}
 	st.Value, st.Unit = decimal(slowest), "ms a frame"
+	if batches {
+		st.Unit = "ms a run"
+	}
 	return st
 }
 

@@ -64,7 +64,7 @@ func benchCameras(ctx context.Context, o options, emit func(any) error) (err err
 	defer func() { err = errors.Join(err, q.Close()) }()
 	watch := &stopwatch{queue: q}
 	opt := vision.Options{Sink: watch.sink}
-	if opt.Models, err = lineModel(0); err != nil {
+	if opt.Models, err = lineModel(0, benchCameraCount); err != nil {
 		return err
 	}
 	for i := range benchCameraCount {
@@ -84,14 +84,15 @@ func benchCameras(ctx context.Context, o options, emit func(any) error) (err err
 	return emit(line)
 }
 
-// lineModel is the built-in model on the CPU; 0 threads are one a core.
-func lineModel(threads int) ([]vision.ModelOptions, error) {
+// lineModel is the built-in model on the CPU for so many cameras; 0 threads
+// are one a core.
+func lineModel(threads, cameras int) ([]vision.ModelOptions, error) {
 	library, ok := testfiles.Library().Find()
 	if !ok {
 		return nil, fmt.Errorf("%s is not at %s", testfiles.Library().What, library)
 	}
 	return []vision.ModelOptions{{Name: "line", Open: onnx.Opener(onnx.Options{
-		Library: library, Model: detector.ONNX(), ModelName: "line", Classes: detector.Classes(), Confidence: sim.Confidence, Threads: threads,
+		Library: library, Model: detector.ONNX(), ModelName: "line", File: detector.File(), Confidence: sim.Confidence, Threads: threads, Cameras: cameras,
 	})}}, nil
 }
 

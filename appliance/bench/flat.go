@@ -64,7 +64,7 @@ func flatChild(ctx context.Context, o options, emit func(any) error) error {
 		return err
 	}
 	camera.Lossless = true
-	models, err := lineModel(1)
+	models, err := lineModel(1, 1)
 	if err != nil {
 		return err
 	}

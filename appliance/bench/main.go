@@ -30,7 +30,12 @@ var benches = []struct {
 	{"broker", "broker", benchBroker},
 	{"sessions", "sessions", benchSessions},
 	{"logins", "logins", benchLogins},
+	{gpuBench, gpuBench, benchGPU},
 }
+
+// gpuBench runs only when it is asked for: it loads another ONNX Runtime, of
+// which a process has one.
+const gpuBench = "gpu"
 
 // options of all benches.
 type options struct {
@@ -48,7 +53,7 @@ type options struct {
 
 func main() {
 	var o options
-	only := flag.String("only", "", "run this bench alone: frame, cameras, flat, uplink (with drain and memory), drain, memory, broker, sessions or logins")
+	only := flag.String("only", "", "run this bench alone: frame, cameras, flat, uplink (with drain and memory), drain, memory, broker, sessions, logins or gpu")
 	child := flag.String("memory-child", "", "be the process that bench memory measures, with its queue in this directory")
 	flat := flag.Bool("flat-child", false, "be the process that bench flat measures")
 	broker := flag.String("sessions-child", "", "be the process that bench sessions and bench logins measure, with its store in this directory")
@@ -90,7 +95,7 @@ func run(ctx context.Context, only string, o options, emit func(any) error) erro
 	}
 	known := false
 	for _, b := range benches {
-		if only != "" && only != b.name && only != b.group {
+		if only != "" && only != b.name && only != b.group || only == "" && b.name == gpuBench {
 			continue
 		}
 		known = true

@@ -14,16 +14,32 @@ import (
 	"outstation/vision/head"
 )
 
-// Detector is a model in an ONNX Runtime session. It implements
-// vision.Detector: one goroutine at a time, Info for any.
+// Detector is a model in ONNX Runtime sessions. It implements
+// vision.BatchDetector: one goroutine at a time, Info for any; and
+// vision.Upgrader where a TensorRT engine has to be built.
 type Detector struct {
 	info  vision.DetectorInfo
 	shape shape
 	head  head.Decoder
 	bound *binding
+	later *Options // of the detector that Upgrade makes; nil when there is none
+
+	slots   []slot          // of the frames of a batch
+	results []vision.Result // what DetectBatch returns
+	one     [1]vision.Frame // the batch of Detect
 }
 
-var _ vision.Detector = (*Detector)(nil)
+// slot is one frame of a batch.
+type slot struct {
+	at    int // its place in the memory, -1 when it is not there
+	place head.Placement
+	found []vision.Detection
+}
+
+var (
+	_ vision.BatchDetector = (*Detector)(nil)
+	_ vision.Upgrader      = (*Detector)(nil)
+)
 
 // Opener returns New with these options in the form that vision.ModelOptions
 // takes.
@@ -53,6 +69,9 @@ func New(o Options) (*Detector, error) {
 	if _, err := os.Stat(o.ModelPath); o.Model == nil && err != nil {
 		return nil, fmt.Errorf("onnx: model %q: %w; copy the model there or correct its path (vision.models)", o.ModelName, err)
 	}
+	if d := buildBefore(o); d != nil {
+		return d, nil
+	}
 	d, err := build(o)
 	if err != nil {
 		return nil, fmt.Errorf("onnx: model %q %s: %w", o.ModelName, o.where(), err)
@@ -62,7 +81,8 @@ func New(o Options) (*Detector, error) {
 
 // build finds out what the graph wants and makes a session for it.
 func build(o Options) (*Detector, error) {
-	m, err := settle(o)
+	var m model
+	err := keepSignals(func() (err error) { m, err = settle(o); return err })
 	if err != nil {
 		return nil, err
 	}
@@ -81,36 +101,81 @@ func build(o Options) (*Detector, error) {
 func (d *Detector) connect(o Options) error {
 	var errs []error
 	for _, provider := range slices.Compact(slices.Clone(o.Providers)) {
-		bound, err := bind(o, provider, d.shape)
+		err := d.connectTo(o, provider)
 		if err == nil {
-			d.bound, d.info.Provider = bound, provider
+			d.info.Provider = provider
+			d.slots, d.results = make([]slot, d.info.MaxBatch), make([]vision.Result, d.info.MaxBatch)
 			return nil
 		}
-		d.info.Refused = append(d.info.Refused, vision.Refusal{Provider: provider, Reason: err.Error()})
+		d.info.Refused = append(d.info.Refused, vision.Refusal{Provider: provider, Reason: err.Error(), Installed: installed(o.Library, provider) == nil})
 		errs = append(errs, fmt.Errorf("provider %s: %w", provider, err))
 	}
 	return fmt.Errorf("no configured provider works: %w", errors.Join(errs...))
 }
 
-// Detect letterboxes the frame into the input tensor, runs the model and
-// decodes its output.
+// Detect is DetectBatch for one frame.
 func (d *Detector) Detect(f vision.Frame) ([]vision.Detection, vision.Timing, error) {
-	var t vision.Timing
-	began := time.Now()
-	at, err := d.bound.prepare(0, f)
+	d.one[0] = f
+	results, t, err := d.DetectBatch(d.one[:])
+	d.one[0] = vision.Frame{}
 	if err != nil {
 		return nil, t, err
 	}
+	return results[0].Detections, t, results[0].Err
+}
+
+// DetectBatch letterboxes the frames into the input, runs the model and
+// decodes its output for each. A frame whose pixels cannot be had is left out
+// of the run.
+func (d *Detector) DetectBatch(frames []vision.Frame) ([]vision.Result, vision.Timing, error) {
+	var t vision.Timing
+	if len(frames) < 1 || len(frames) > len(d.slots) {
+		return nil, t, fmt.Errorf("onnx: model %q: a batch of %d frames: want 1 to %d", d.info.Model, len(frames), len(d.slots))
+	}
+	began := time.Now()
+	n := d.prepare(frames)
 	prepared := time.Now()
 	t.Preprocess = prepared.Sub(began)
-	if err := d.bound.run(); err != nil {
-		return nil, t, fmt.Errorf("onnx: model %q: %w", d.info.Model, err)
+	if n > 0 {
+		if err := d.bound.run(n); err != nil {
+			return nil, t, fmt.Errorf("onnx: model %q: %w", d.info.Model, err)
+		}
 	}
 	ran := time.Now()
 	t.Run = ran.Sub(prepared)
-	found, err := d.head.Decode(d.bound.outputs(0), at)
+	for i := range frames {
+		d.decode(i)
+	}
 	t.Postprocess = time.Since(ran)
-	return found, t, err
+	return d.results[:len(frames)], t, nil
+}
+
+// prepare writes the frames into the input, one after the other, and returns
+// how many are there.
+func (d *Detector) prepare(frames []vision.Frame) (n int) {
+	for i, f := range frames {
+		s := &d.slots[i]
+		s.place, d.results[i].Err = d.bound.prepare(n, f)
+		s.at = n
+		if d.results[i].Err != nil {
+			s.at = -1
+			continue
+		}
+		n++
+	}
+	return n
+}
+
+// decode makes the result of the ith frame.
+func (d *Detector) decode(i int) {
+	s, r := &d.slots[i], &d.results[i]
+	s.found = s.found[:0]
+	if s.at >= 0 {
+		var found []vision.Detection
+		found, r.Err = d.head.Decode(d.bound.outputs(s.at), s.place)
+		s.found = append(s.found, found...) // the head's memory is for one picture
+	}
+	r.Detections = s.found
 }
 
 // Info names the model, its input and its provider.

@@ -42,7 +42,7 @@ func load(path string) error {
 		return fmt.Errorf("onnx: %w: %w; install it there or set its path (vision.onnxruntime)", ErrLibrary, err)
 	}
 	ort.SetSharedLibraryPath(full)
-	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
+	if err := keepSignals(func() error { return ort.InitializeEnvironment(ort.WithLogLevelError()) }); err != nil {
 		return fmt.Errorf("onnx: %w %s: %w; it must be for this machine's architecture and of version 1.22 or newer", ErrLibrary, full, err)
 	}
 	environment.loaded = full

@@ -104,7 +104,7 @@ func exportedFrames(t testing.TB) map[string]vision.Frame {
 
 func openExported(t testing.TB, name string, change func(*Options)) *Detector {
 	t.Helper()
-	o := Options{Library: testfiles.Library().Need(t), ModelPath: "testdata/heads/" + name + ".onnx", ModelName: name, Threads: 1}
+	o := Options{Library: testfiles.Library().Need(t), ModelPath: "testdata/heads/" + name + ".onnx", ModelName: name, Threads: 1, Cameras: 1}
 	if change != nil {
 		change(&o)
 	}
@@ -174,7 +174,7 @@ func TestExportedModelsAllocateNothing(t *testing.T) {
 	frame := exportedFrames(t)["tall"]
 	for _, name := range exportedModels(t) {
 		d := openExported(t, name, nil)
-		_, allocates := d.bound.session.(*varying)
+		_, allocates := d.bound.sessions[0].session.(*varying)
 		if want := slices.Contains([]string{"yolov7-end2end", "tf-detection"}, name); allocates != want {
 			t.Errorf("%s: allocates its outputs: %v, want %v", name, allocates, want)
 		}
@@ -185,6 +185,30 @@ func TestExportedModelsAllocateNothing(t *testing.T) {
 		})
 		if n > 0 && !allocates {
 			t.Errorf("%s: %v allocations a frame, want 0", name, n)
+		}
+	}
+}
+
+// TestABatchOfExportedModels gives both frames at once to the models whose
+// graphs take two: each gets its own detections.
+func TestABatchOfExportedModels(t *testing.T) {
+	all := exportedFrames(t)
+	for _, name := range []string{"yolov8-batch2", "yolov8-dynamic"} {
+		d := openExported(t, name, func(o *Options) {
+			if o.Cameras = 2; name == "yolov8-dynamic" {
+				o.MaxBatch = 2
+			}
+		})
+		results, _, err := d.DetectBatch([]vision.Frame{all["tall"], all["flat"]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := readExported(t, name)
+		for i, frame := range []string{"tall", "flat"} {
+			if got := results[i].Detections; results[i].Err != nil || len(got) != len(want.Frames[frame]) ||
+				got[0].Class != want.Frames[frame][0].Class || math.Abs(got[0].Confidence-want.Frames[frame][0].Confidence) > 1e-4 {
+				t.Errorf("%s, %s: got %+v, %v; want %+v", name, frame, got, results[i].Err, want.Frames[frame])
+			}
 		}
 	}
 }

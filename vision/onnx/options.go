@@ -34,7 +34,23 @@ type Options struct {
 
 	// File is the model file. Without it, it is looked for beside ModelPath.
 	File *modelfile.File
+
+	// MaxBatch is how many pictures of a graph with a dynamic batch one run
+	// takes at most; 0 chooses by measuring when the model is loaded, except on
+	// TensorRT, where 0 means 1.
+	MaxBatch int
+
+	// Cameras is how many cameras the model is for: a batch has one frame of
+	// each at most. 0 means that it is not known.
+	Cameras int
+
+	// EngineDir is where TensorRT engines are kept between starts; it is made
+	// when it is needed. Empty means that they are not kept.
+	EngineDir string
 }
+
+// maxBatch is the largest MaxBatch: above it memory grows and speed does not.
+const maxBatch = 64
 
 // file is where the model is.
 func (o Options) file() file { return file{o.ModelPath, o.Model} }
@@ -64,6 +80,9 @@ func (o Options) check() (Options, error) {
 	}
 	if o.Threads < 0 {
 		errs = append(errs, fmt.Errorf("threads %d: want 0 or more", o.Threads))
+	}
+	if o.MaxBatch < 0 || o.MaxBatch > maxBatch || o.Cameras < 0 {
+		errs = append(errs, fmt.Errorf("max batch %d for %d cameras: want 0 to %d, and 0 cameras or more", o.MaxBatch, o.Cameras, maxBatch))
 	}
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()

@@ -50,7 +50,7 @@ func tellYOLOX(o Options, s shape, g head.Graph, first []head.Tensor, candidates
 // its outputs.
 func probe(o Options, s shape) (out []head.Tensor, err error) {
 	s.prep = head.Preparation{Colour: head.BGR, Scale: 1, Std: [3]float64{1, 1, 1}}
-	b, err := bind(o, ProviderCPU, s)
+	b, err := bind(o, ProviderCPU, s, []int{max(1, s.batch)})
 	if err != nil {
 		return nil, fmt.Errorf("a first run: %w", err)
 	}

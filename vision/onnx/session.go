@@ -9,31 +9,56 @@ import (
 	"path/filepath"
 
 	ort "github.com/yalue/onnxruntime_go"
+
+	"outstation/vision"
 )
 
-// open makes a session on one provider and runs it once.
-func open(o Options, provider string, s shape, ins, outs []ort.Value) (_ session, err error) {
+// open makes a session on one provider for batches of one size, runs it once,
+// and proves by the profile of that run that its nodes are on the provider.
+func open(o Options, provider string, s shape, ins, outs []ort.Value, size int) (made session, nodes []vision.NodeCount, err error) {
 	options, err := ort.NewSessionOptions()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, options.Destroy()) }()
-	if err := configure(options, o, provider); err != nil {
-		return nil, err
+	err = keepSignals(func() error {
+		if err := configure(options, o, provider, size); err != nil {
+			return err
+		}
+		made, nodes, err = openProven(o, provider, s, ins, outs, options)
+		return err
+	})
+	return made, nodes, err
+}
+
+// openProven is open with options that are complete.
+func openProven(o Options, provider string, s shape, ins, outs []ort.Value, options *ort.SessionOptions) (_ session, _ []vision.NodeCount, err error) {
+	p, err := profile(o, options)
+	if err != nil {
+		return nil, nil, err
 	}
+	defer func() { err = errors.Join(err, p.close()) }()
 	session, err := o.file().session(s, ins, outs, options)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := session.Run(); err != nil {
-		return nil, errors.Join(fmt.Errorf("warm-up: %w", err), session.Destroy())
+		return nil, nil, errors.Join(fmt.Errorf("warm-up: %w", err), session.Destroy())
 	}
-	return session, nil
+	ran, err := p.end(session)
+	if err != nil {
+		return nil, nil, errors.Join(err, session.Destroy())
+	}
+	nodes, err := prove(ran, provider)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("%s is not what runs it: %w", provider, err), session.Destroy())
+	}
+	return session, nodes, nil
 }
 
 // configure sets threads and provider. Spinning is off: waiting threads would
 // otherwise burn four times the CPU time of the model itself between frames.
-func configure(options *ort.SessionOptions, o Options, provider string) error {
+func configure(options *ort.SessionOptions, o Options, provider string, size int) error {
 	err := errors.Join(
 		options.SetIntraOpNumThreads(o.Threads),
 		options.SetInterOpNumThreads(1),
@@ -46,33 +71,65 @@ func configure(options *ort.SessionOptions, o Options, provider string) error {
 	if provider == ProviderCPU {
 		return nil // the CPU is part of every session
 	}
-	if err := beside(o.Library, provider); err != nil {
-		return err
-	}
 	if provider == ProviderCUDA {
 		return useCUDA(options)
 	}
-	return useTensorRT(options)
+	return useTensorRT(options, o, size)
 }
 
-// beside reports which of a GPU provider's libraries is missing. ONNX Runtime
-// loads them from its own directory, and otherwise says only that it failed.
-func beside(library, provider string) error {
-	for _, name := range []string{"shared", provider} {
-		path := filepath.Join(filepath.Dir(library), "libonnxruntime_providers_"+name+".so")
-		if _, err := os.Stat(path); err != nil {
+// library is the file of a part of ONNX Runtime. It loads them from its own
+// directory.
+func library(main, part string) string {
+	return filepath.Join(filepath.Dir(main), "libonnxruntime_providers_"+part+".so")
+}
+
+// installed reports which of a GPU provider's own libraries is missing.
+func installed(main, provider string) error {
+	for _, part := range []string{"shared", provider} {
+		if _, err := os.Stat(library(main, part)); err != nil {
 			return fmt.Errorf("this ONNX Runtime has no provider %s: %w", provider, err)
 		}
 	}
 	return nil
 }
 
-func useTensorRT(options *ort.SessionOptions) (err error) {
+// usable reports every library that a GPU provider misses, and what brings it.
+// ONNX Runtime names the first of them at best.
+func usable(main, provider string) error {
+	if provider == ProviderCPU {
+		return nil
+	}
+	if err := installed(main, provider); err != nil {
+		return err
+	}
+	missing, err := systemLoader().missing(library(main, provider))
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("missing: %s; install it, or add its directory to /etc/ld.so.conf.d and run ldconfig", install(missing))
+	}
+	return nil
+}
+
+func useTensorRT(options *ort.SessionOptions, o Options, size int) (err error) {
 	p, err := ort.NewTensorRTProviderOptions()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Destroy()) }()
+	if o.EngineDir != "" {
+		cache, err := o.engines(size)
+		if err != nil {
+			return err
+		}
+		if err := cache.open(); err != nil {
+			return err
+		}
+		if err := p.Update(cache.options()); err != nil {
+			return err
+		}
+	}
 	return options.AppendExecutionProviderTensorRT(p)
 }
 

@@ -20,9 +20,9 @@ type model struct {
 	notes   []string
 }
 
-// sources are those who may say something about a model. The configuration
+// parties are those who say something about a model. The configuration
 // wins over the model file, and that over the graph's metadata.
-type sources struct {
+type parties struct {
 	options Options
 	file    modelfile.File // empty without one
 	meta    modelfile.Metadata
@@ -31,7 +31,7 @@ type sources struct {
 	notes   []string
 }
 
-func (s *sources) note(format string, args ...any) {
+func (s *parties) note(format string, args ...any) {
 	s.notes = append(s.notes, fmt.Sprintf(format, args...))
 }
 
@@ -44,7 +44,7 @@ func settle(o Options) (m model, err error) {
 	return from.settle()
 }
 
-func (s *sources) settle() (m model, err error) {
+func (s *parties) settle() (m model, err error) {
 	m.shape, err = inspect(s.graph, s.file, s.meta)
 	if err != nil {
 		return m, err
@@ -66,13 +66,16 @@ func (s *sources) settle() (m model, err error) {
 	m.shape.outputs = nil
 	for _, i := range m.decoder.Outputs() {
 		m.shape.outputs = append(m.shape.outputs, seen[i])
+		if m.shape.batch == 0 && form != head.End2End && len(seen[i].Dims) > 0 {
+			m.shape.batch = max(0, seen[i].Dims[0]) // some exports leave only the input open
+		}
 	}
 	m.notes = s.notes
 	return m, nil
 }
 
 // thresholds are those of the decoder. A class's own comes from the model file.
-func (s *sources) thresholds() head.Options {
+func (s *parties) thresholds() head.Options {
 	o, f := s.options, s.file
 	if o.Confidence > 0 && f.Confidence > 0 {
 		s.note("confidence: %v of the configuration wins over %v of the model file", o.Confidence, f.Confidence)
@@ -86,7 +89,7 @@ func (s *sources) thresholds() head.Options {
 }
 
 // ask reads the graph, its metadata and the model file.
-func ask(o Options) (from sources, err error) {
+func ask(o Options) (from parties, err error) {
 	from.options = o
 	if from.graph, from.props, err = o.file().graph(); err != nil {
 		return from, err
@@ -111,7 +114,7 @@ func ask(o Options) (from sources, err error) {
 }
 
 // classes are their names, and whether anybody gave them.
-func (s *sources) classes() (classes []string, named bool) {
+func (s *parties) classes() (classes []string, named bool) {
 	said := []struct {
 		by    string
 		names []string
@@ -136,7 +139,7 @@ func (s *sources) classes() (classes []string, named bool) {
 
 // form is the form of the outputs, and those as they are seen in a run where
 // the graph leaves something open that does not depend on the picture.
-func (s *sources) form(m shape, classes []string, named bool) (head.Form, []head.Port, error) {
+func (s *parties) form(m shape, classes []string, named bool) (head.Form, []head.Port, error) {
 	seen, first, err := look(s.options, m, s.graph)
 	if err != nil {
 		return "", nil, err
@@ -170,7 +173,7 @@ func (s *sources) form(m shape, classes []string, named bool) (head.Form, []head
 
 // preparation is what is done to a picture. That a model with such outputs was
 // trained with such pictures is certain only where somebody says so.
-func (s *sources) preparation(form head.Form, input head.Type) (head.Preparation, error) {
+func (s *parties) preparation(form head.Form, input head.Type) (head.Preparation, error) {
 	usual, known := form.Usual()
 	p := head.Preparation{Scale: 1, Std: [3]float64{1, 1, 1}}
 	missing := []string{}
@@ -205,7 +208,7 @@ func (s *sources) preparation(form head.Form, input head.Type) (head.Preparation
 }
 
 // missing are the keys that a model file lacks to say all of a preparation.
-func (s *sources) missing(input head.Type) (keys []string) {
+func (s *parties) missing(input head.Type) (keys []string) {
 	if s.file.Colour == "" {
 		keys = append(keys, "colour")
 	}

@@ -30,6 +30,11 @@ func Library() File {
 	return File{"OUTSTATION_TEST_ORT", ".deps/onnxruntime/libonnxruntime.so.1", "the ONNX Runtime library"}
 }
 
+// GPULibrary is ONNX Runtime with its CUDA and TensorRT providers.
+func GPULibrary() File {
+	return File{"OUTSTATION_TEST_ORT_GPU", ".deps/onnxruntime-gpu/libonnxruntime.so.1", "the ONNX Runtime library with GPU providers"}
+}
+
 // Find returns the file's path, or false when it is not there. Without the
 // variable it looks in the nearest directory above that has a go.mod.
 func (f File) Find() (string, bool) {

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"outstation/uplink/wire"
+	"outstation/vision"
+)
+
+func TestModelHealthSaysWhatItRunsOn(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	nodes := []vision.NodeCount{{Provider: "cuda", Nodes: 213}, {Provider: "cpu", Nodes: 2, Ops: []string{"Shape", "Gather"}}}
+	rates := []vision.BatchRate{{Batch: 1, PerSecond: 84.2}, {Batch: 8, PerSecond: 79.9}, {Batch: 16, Error: "out of memory"}}
+	for name, c := range map[string]struct {
+		m     vision.ModelStats
+		state string
+		want  string
+	}{
+		"all well": {vision.ModelStats{Ready: true, Provider: "cuda", Nodes: nodes, Batch: vision.BatchStats{Max: 1, Rates: rates}}, wire.Healthy,
+			"runs on cuda; 213 of 215 nodes; 2 on cpu: Shape, Gather; batches of 1 at most (1: 84 img/s, 8: 80 img/s, 16: out of memory)"},
+		"configured":  {vision.ModelStats{Ready: true, Provider: "cpu", Batch: vision.BatchStats{Max: 4}}, wire.Healthy, "runs on cpu; batches of 4 at most"},
+		"no batches":  {vision.ModelStats{Ready: true, Provider: "cpu", Batch: vision.BatchStats{Max: 1}}, wire.Healthy, "runs on cpu"},
+		"not loaded":  {vision.ModelStats{Error: "no such file"}, wire.Impaired, "no such file"},
+		"loading":     {vision.ModelStats{LoadingSince: now.Add(-3 * time.Minute)}, wire.Impaired, "loading for 3m0s so far"},
+		"not begun":   {vision.ModelStats{}, wire.Impaired, "loading"},
+		"no such GPU": {refusedBy(vision.Refusal{Provider: "cuda", Reason: "this ONNX Runtime has no provider cuda"}), wire.Impaired, "runs on cpu, not on cuda: this ONNX Runtime has no provider cuda; if that is all"},
+		"no driver": {refusedBy(vision.Refusal{Provider: "cuda", Reason: "missing: the NVIDIA driver (libcuda.so.1)", Installed: true}), wire.Unhealthy,
+			"not on cuda: missing: the NVIDIA driver (libcuda.so.1)"},
+		"an engine is built": {vision.ModelStats{Ready: true, Provider: "cuda", Upgrade: vision.UpgradeStats{What: "the engine", Since: now.Add(-4 * time.Minute)}}, wire.Impaired,
+			"runs on cuda while making the engine: 4m0s so far"},
+		"no engine": {vision.ModelStats{Ready: true, Provider: "cuda", Upgrade: vision.UpgradeStats{What: "the engine", Since: now, Error: "no memory"}}, wire.Unhealthy,
+			"runs on cuda; the engine could not be made: no memory"},
+		"batches ended": {vision.ModelStats{Ready: true, Provider: "cpu", Batch: vision.BatchStats{Max: 1, Stopped: "3 batches in a row failed"}}, wire.Impaired,
+			"runs on cpu without batches: 3 batches in a row failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.m.Name = "m"
+			if got := modelCheck(c.m, now); got.State != c.state || got.Name != "model m" || !strings.Contains(got.Detail, c.want) {
+				t.Errorf("%s, %q\nwant %s, %q", got.State, got.Detail, c.state, c.want)
+			}
+		})
+	}
+}
+
+func refusedBy(r vision.Refusal) vision.ModelStats {
+	return vision.ModelStats{Ready: true, Provider: "cpu", Refused: []vision.Refusal{r}}
+}
+
+func TestWebInference(t *testing.T) {
+	now := time.Now()
+	got := webInference(vision.ModelStats{
+		Batch:   vision.BatchStats{Max: 4, Runs: 3, Mean: 2, Sizes: [6]uint64{1, 1, 1}, Wait: vision.Quantiles{P50: time.Millisecond, P99: 2 * time.Millisecond}, Failed: 1},
+		Upgrade: vision.UpgradeStats{What: "x", Since: now.Add(-time.Minute)},
+	}, now)
+	if got.MaxBatch != 4 || got.MeanBatch != 2 || got.WaitP99MS != 2 || got.FailedBatches != 1 || got.UpgradeS != 60 ||
+		len(got.Sizes) != 6 || got.Sizes[2].Frames != "3-4" || got.Sizes[2].Runs != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestImpossibleBatchesAreReported(t *testing.T) {
+	_, err := parseConfig("o.yaml", []byte(minimal+`vision:
+  models:
+    - {name: a, path: a.onnx, max_batch: 65, max_wait: 2s}
+    - {name: b, path: b.onnx, max_batch: -1, max_wait: -1s}
+    - {name: c, path: c.onnx, max_batch: 8, max_wait: 20ms}
+`), nil)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{"models[0].max_batch: expected 1 (no batches) to 64", "models[0].max_wait: expected 0s (which means 10ms) to 1s, got 2s",
+		"models[1].max_batch", "models[1].max_wait"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("missing %q in:\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "models[2]") {
+		t.Errorf("c is right:\n%v", err)
+	}
+}

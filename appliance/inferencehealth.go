@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"outstation/uplink/wire"
+	"outstation/vision"
+	"outstation/web"
+)
+
+// modelCheck says what a model runs on. A provider whose libraries are there
+// and that does not run is worse than one that nobody installed.
+func modelCheck(m vision.ModelStats, now time.Time) wire.Check {
+	name := "model " + m.Name
+	on := "runs on " + m.Provider
+	switch {
+	case m.Error != "":
+		return check(name, wire.Impaired, m.Error)
+	case !m.Ready && !m.LoadingSince.IsZero():
+		return check(name, wire.Impaired, fmt.Sprintf("loading for %v so far", now.Sub(m.LoadingSince).Round(time.Second)))
+	case !m.Ready:
+		return check(name, wire.Impaired, "loading")
+	case m.Upgrade.Error != "":
+		return check(name, wire.Unhealthy, fmt.Sprintf("%s; %s could not be made: %s", on, m.Upgrade.What, m.Upgrade.Error))
+	case m.Upgrade.What != "":
+		return check(name, wire.Impaired, on+" while "+upgradeText(m.Upgrade, now))
+	case len(m.Refused) > 0:
+		r := m.Refused[0]
+		state := wire.Impaired
+		if r.Installed {
+			state = wire.Unhealthy
+		}
+		return check(name, state, fmt.Sprintf("%s, not on %s: %s; if that is all there is here, set vision.providers: [%s]", on, r.Provider, r.Reason, m.Provider))
+	case m.Batch.Stopped != "":
+		return check(name, wire.Impaired, on+" without batches: "+m.Batch.Stopped)
+	}
+	return check(name, wire.Healthy, strings.Join(append([]string{on}, inference(m)...), "; "))
+}
+
+// inference is what a healthy model's check says besides its provider.
+func inference(m vision.ModelStats) (parts []string) {
+	if text := nodesText(m.Nodes); text != "" {
+		parts = append(parts, text)
+	}
+	if text := ratesText(m.Batch); text != "" {
+		parts = append(parts, text)
+	}
+	return parts
+}
+
+// nodesText is which provider ran the nodes: "213 of 215 nodes; 2 on cpu: Shape, Gather".
+func nodesText(nodes []vision.NodeCount) string {
+	total := 0
+	for _, n := range nodes {
+		total += n.Nodes
+	}
+	if total == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("%d of %d nodes", nodes[0].Nodes, total)
+	for _, n := range nodes[1:] {
+		text += fmt.Sprintf("; %d on %s: %s", n.Nodes, n.Provider, strings.Join(n.Ops, ", "))
+	}
+	return text
+}
+
+// ratesText is why batches are as large as they are: "batches of 1 at most
+// (1: 84 img/s, 8: 80 img/s)".
+func ratesText(b vision.BatchStats) string {
+	var rates []string
+	for _, r := range b.Rates {
+		if r.Error != "" {
+			rates = append(rates, fmt.Sprintf("%d: %s", r.Batch, r.Error))
+			continue
+		}
+		rates = append(rates, fmt.Sprintf("%d: %.0f img/s", r.Batch, r.PerSecond))
+	}
+	if len(rates) == 0 && b.Max <= 1 {
+		return ""
+	}
+	text := fmt.Sprintf("batches of %d at most", b.Max)
+	if len(rates) > 0 {
+		text += " (" + strings.Join(rates, ", ") + ")"
+	}
+	return text
+}
+
+// upgradeText is what is being made and since when.
+func upgradeText(u vision.UpgradeStats, now time.Time) string {
+	return fmt.Sprintf("making %s: %v so far", u.What, now.Sub(u.Since).Round(time.Second))
+}
+
+// webInference is what the page shows of how a model runs.
+func webInference(m vision.ModelStats, now time.Time) web.Inference {
+	out := web.Inference{
+		Nodes: nodesText(m.Nodes), Rates: ratesText(m.Batch), MaxBatch: m.Batch.Max, MeanBatch: m.Batch.Mean, Runs: m.Batch.Runs,
+		WaitP50MS: ms(m.Batch.Wait.P50), WaitP99MS: ms(m.Batch.Wait.P99), FailedBatches: m.Batch.Failed, Stopped: m.Batch.Stopped,
+		Upgrade: m.Upgrade.What, UpgradeError: m.Upgrade.Error,
+	}
+	if m.Upgrade.What != "" {
+		out.UpgradeS = now.Sub(m.Upgrade.Since).Seconds()
+	}
+	for i, name := range vision.BatchSizes() {
+		out.Sizes = append(out.Sizes, web.BatchSize{Frames: name, Runs: m.Batch.Sizes[i]})
+	}
+	return out
+}

@@ -1,0 +1,30 @@
+package web
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestThePageSaysHowAModelRuns: what is wrong with it changes the stage.
+func TestThePageSaysHowAModelRuns(t *testing.T) {
+	for name, c := range map[string]struct {
+		i          Inference
+		tone, want string
+	}{
+		"batches":       {Inference{Nodes: "all 40 nodes", Rates: "batches of 4 at most", MaxBatch: 4, MeanBatch: 2.5, WaitP50MS: 3, WaitP99MS: 10}, toneOK, "2.5 frames a run, 3.0 ms of waiting for them (p99 10"},
+		"bad batches":   {Inference{MaxBatch: 4, FailedBatches: 2}, toneOK, "2 batches failed as a whole"},
+		"none any more": {Inference{MaxBatch: 1, Stopped: "3 batches in a row failed"}, toneWarn, "3 batches in a row failed"},
+		"an upgrade":    {Inference{Upgrade: "the engine", UpgradeS: 250}, toneWarn, "making the engine: 4m10s so far"},
+		"no upgrade":    {Inference{Upgrade: "the engine", UpgradeError: "no memory"}, toneWarn, "the engine could not be made: no memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := detectorStage(Snapshot{Detectors: []Detector{{Model: "m", Provider: "cpu", Inference: c.i}}})
+			if all := strings.Join(st.Notes, "\n"); st.Tone != c.tone || !strings.Contains(all, c.want) {
+				t.Errorf("tone %s, notes\n%s\nwant %s and %q", st.Tone, all, c.tone, c.want)
+			}
+			if (st.Unit == "ms a run") != (c.i.MeanBatch > 1) {
+				t.Errorf("the unit is %q for batches of %v", st.Unit, c.i.MeanBatch)
+			}
+		})
+	}
+}
