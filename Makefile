@@ -55,6 +55,8 @@ deps-test:
 
 .PHONY: test
 test: deps-test fmt vet lint imports ## install what is missing and run every check (SKIP=fail: no test may skip)
+	@echo "test: Mats, goroutines and files over reconnects"
+	@SKIP="$(SKIP)" .ci/gotest -tags "$(TAGS),matprofile" -run '^TestNoMat' -timeout $(TIMEOUT) ./vision/capture
 	@echo "test: go test -race"
 	@SKIP="$(SKIP)" .ci/gotest -race -tags "$(TAGS)" -timeout $(TIMEOUT) ./...
 
@@ -99,6 +101,11 @@ powercut: build-novision ## kill an emulated machine CYCLES=20 times under load;
 	@CGO_ENABLED=0 go test -c -tags novision -o bin/outstation-unsynced ./appliance
 	@go run -tags "$(TAGS)" ./appliance/torture -powercut -cycles $(or $(CYCLES),20) -seed $(or $(SEED),0) \
 		-binary bin/outstation-novision -unsynced-binary bin/outstation-unsynced
+
+.PHONY: soak-cameras
+soak-cameras: ## fail eight cameras and let them come back for MINUTES=60; prints one JSON object
+	@.ci/deps build test >&2
+	@MINUTES=$(or $(MINUTES),60) go test -count=1 -tags "$(TAGS),matprofile,soak" -run '^TestSoak$$' -timeout 0 -v ./vision/capture
 
 .PHONY: conformance
 conformance: ## run the public MQTT suites against the broker (asks the network); SERVER=/usr/sbin/mosquitto for that one

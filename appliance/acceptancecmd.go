@@ -118,6 +118,7 @@ func (c *acceptanceCommand) base() (Config, error) {
 	cfg.Broker.Listeners[0].Address, cfg.Web.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Vision.Models = []ModelConfig{{Name: "line", Path: builtinLine}}
 	cfg.Vision.Cameras = nil
+	cfg.Vision.Socket.Path = "" // it belongs to the appliance that is installed
 	return cfg, nil
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"outstation/appliance/internal/socket"
 	"outstation/broker"
 	"outstation/uplink"
 	"outstation/uplink/wire"
@@ -47,7 +48,11 @@ type app struct {
 	service   *service
 	run       *lastRun
 	vision    *vision.Pipeline
-	heartbeat *heartbeat // nil without one
+	socket    *socket.Server // nil without one
+	heartbeat *heartbeat     // nil without one
+	skips     skips          // of directories of pictures
+	blind     *blindKeeper
+	restart   chan error // why this process should end and another begin
 	demo      *demoCentre
 	web       *web.Server
 
@@ -58,15 +63,16 @@ type app struct {
 
 // appOptions are what a configuration does not say.
 type appOptions struct {
-	unsynced bool   // see uplink.Options and broker.Options; only tests set it
-	file     string // of the configuration, for a reload
+	unsynced bool          // see uplink.Options and broker.Options; only tests set it
+	restarts time.Duration // uptime before a restart of its own; 0 means restartUptime; only tests set it
+	file     string        // of the configuration, for a reload
 	level    *slog.LevelVar
 }
 
 // openApp starts every part, the queue first and the sources last. After an
 // error nothing is left running.
 func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
-	a := &app{cfg: cfg, log: log, started: time.Now(), session: uuid.NewString()}
+	a := &app{cfg: cfg, log: log, started: time.Now(), session: uuid.NewString(), restart: make(chan error, 1)}
 	a.config.file, a.config.level, a.config.inUse = opt.file, opt.level, cfg
 	for _, open := range []func() error{
 		func() error { return a.openQueue(opt) },
@@ -74,10 +80,14 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		a.openUplink,
 		a.openRetrier,
 		func() error { return a.openBroker(opt) },
+		a.openBlind,
 		a.prepareVision,
+		a.prepareSocket,
 		a.openHealth,
 		a.openService,
+		a.openSocket,
 		a.serveVision,
+		func() error { return a.openRestart(opt) },
 		a.openWeb,
 	} {
 		if err := open(); err != nil {
@@ -229,8 +239,11 @@ func (a *app) openBroker(opt appOptions) error {
 // prepareVision makes the pipeline, which health looks at; it does no I/O but
 // hashing the models.
 func (a *app) prepareVision() (err error) {
-	opt := vision.Options{OnState: a.cameraState, Logger: a.log.With("part", "vision")}
 	a.cfg.Vision.EngineDir = filepath.Join(a.cfg.DataDir, "engines")
+	opt := vision.Options{
+		OnState: a.cameraState, OnBlind: a.blind.told, ClockState: clockState, MaxStuck: maxStuck(a.cfg.Vision),
+		Logger: a.log.With("part", "vision"),
+	}
 	sums := map[string]string{}
 	for _, m := range a.cfg.Vision.Models {
 		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, m), MaxWait: m.MaxWait})
@@ -243,18 +256,22 @@ func (a *app) prepareVision() (err error) {
 	}
 	for _, cam := range a.cfg.Vision.Cameras {
 		cam = heartbeatCamera(cam)
-		source, err := newSource(cam)
+		source, err := newSource(cam, a.skips.of(cam.ID, a.log))
 		if err != nil {
 			return fmt.Errorf("camera %s: %w", cam.ID, err)
 		}
 		opt.Cameras = append(opt.Cameras, vision.CameraOptions{
 			ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, Model: cam.Model, FPS: cam.FPS,
 			EveryFrame: cam.EveryFrame || cam.Heartbeat, Lossless: cam.Lossless, StallAfter: cam.StallAfter,
+			BlindAfter: cam.BlindAfter, Account: a.blind.account(cam.ID),
 		})
 	}
 	opt.Sink = a.heartbeat.sink(newRecorder(a.cfg, a.out, sums).record)
-	a.vision, err = vision.New(opt)
-	return err
+	if a.vision, err = vision.New(opt); err != nil {
+		return err
+	}
+	a.blind.start(a.vision.Accounts)
+	return nil
 }
 
 // serveVision starts the cameras.

@@ -13,7 +13,6 @@ import (
 	"outstation/broker"
 	"outstation/uplink"
 	"outstation/uplink/wire"
-	"outstation/vision"
 )
 
 // checker collects what is wrong with the meaning of a configuration.
@@ -124,6 +123,7 @@ func (c *checker) vision(cfg VisionConfig) {
 	if cfg.Threads < 0 {
 		c.add("vision.threads", "expected 0 (as many as there are cores) or more, got %d", cfg.Threads)
 	}
+	c.socket(cfg.Socket)
 	ids := map[string]bool{}
 	for i, cam := range cfg.Cameras {
 		key := fmt.Sprintf("vision.cameras[%d]", i)
@@ -157,11 +157,7 @@ func (c *checker) model(key string, m ModelConfig) {
 
 func (c *checker) camera(key string, cam CameraConfig, models map[string]bool) {
 	c.level(key+".id", cam.ID)
-	if vision.Kind(cam.Source) == "" {
-		c.add(key+".source", "expected a file, rtsp://…, v4l2:///dev/videoN, gst:… or sim://line, got %q", cam.Source)
-	} else if _, err := newSource(cam); err != nil {
-		c.add(key+".source", "%v", err)
-	}
+	c.source(key, cam)
 	if cam.Model != "" && !models[cam.Model] {
 		c.add(key+".model", "no model is called %q; add it to vision.models", cam.Model)
 	}
@@ -172,6 +168,7 @@ func (c *checker) camera(key string, cam CameraConfig, models map[string]bool) {
 		c.add(key+".lossless", "a lossless camera inspects every frame; leave fps out")
 	}
 	c.positive(key+".stall_after", cam.StallAfter)
+	c.blindAfter(key+".blind_after", cam)
 }
 
 func (c *checker) uplink(cfg Config) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -47,19 +48,23 @@ func serve(cfg Config, file string, e *env) error {
 	fmt.Fprintf(e.out, "  page     http://%s/\n", a.web.Addr())
 	fmt.Fprintf(e.out, "  devices  %s\n", strings.Join(deviceURLs(a.broker.Stats().Listeners), " "))
 	fmt.Fprintf(e.out, "  centre   %s\n", strings.Join(a.cfg.Uplink.Brokers, " "))
-	for e.ctx.Err() == nil {
+	var restart error
+	for e.ctx.Err() == nil && restart == nil {
 		select {
 		case <-hangups:
 			_, _ = a.reload() // the log and health say what is wrong
+		case restart = <-a.restart:
+			log.Error("restarting", "error", restart)
+			defer endWithin(shutdownTimeout, restartCode, e.errOut)()
 		case <-e.ctx.Done():
 		}
 	}
 	log.Info("stopping")
 	if err := a.Close(); err != nil {
-		return fmt.Errorf("stopped with errors: %w", err)
+		return errors.Join(restart, fmt.Errorf("stopped with errors: %w", err))
 	}
 	log.Info("stopped")
-	return nil
+	return restart
 }
 
 // deviceURLs are where devices connect, as their manuals write it.

@@ -92,6 +92,7 @@ type VisionConfig struct {
 	Threads     int            `yaml:"threads"`
 	Models      []ModelConfig  `yaml:"models"`
 	Cameras     []CameraConfig `yaml:"cameras"`
+	Socket      SocketConfig   `yaml:"socket"`
 
 	EngineDir string `yaml:"-"` // where TensorRT engines are kept, below DataDir
 }
@@ -119,7 +120,9 @@ type CameraConfig struct {
 	Lossless   bool          `yaml:"lossless"`
 	EveryFrame bool          `yaml:"every_frame"`
 	StallAfter time.Duration `yaml:"stall_after"`
+	BlindAfter time.Duration `yaml:"blind_after"` // 0: vision.DefaultBlindAfter, or longer for a low FPS
 	Heartbeat  bool          `yaml:"heartbeat"`
+	Decoder    string        `yaml:"decoder"` // of RTSP; empty means auto
 }
 
 // UplinkConfig is the way to the centre.
@@ -277,6 +280,7 @@ func defaultConfig() Config {
 		Vision: VisionConfig{
 			ONNXRuntime: "/usr/lib/outstation/libonnxruntime.so.1",
 			Providers:   []string{"tensorrt", "cuda", "cpu"},
+			Socket:      defaultSocket(),
 		},
 		Uplink: UplinkConfig{
 			KeepAlive:      uplink.DefaultKeepAlive,

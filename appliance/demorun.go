@@ -70,6 +70,7 @@ func (c *demoRunCommand) config(out io.Writer) Config {
 	cfg.Uplink.Backoff.Ceiling = 2 * cfg.Uplink.Backoff.Floor // nobody wants to wait in a demo
 	cfg.Vision.Providers = []string{"cpu"}
 	cfg.Vision.ONNXRuntime = c.ONNX
+	cfg.Vision.Socket.Path = c.socketPath(out)
 
 	line := ""
 	if exists(c.ONNX) {
@@ -90,6 +91,20 @@ func (c *demoRunCommand) config(out io.Writer) Config {
 		cfg.addCamera(camera)
 	}
 	return cfg
+}
+
+// socketPath is where the demo takes detections of other programs, or "" where
+// its directory has too long a name for a socket.
+func (c *demoRunCommand) socketPath(out io.Writer) string {
+	path, err := filepath.Abs(filepath.Join(c.Dir, "vision.sock"))
+	if err == nil {
+		err = checkSocketPath(path)
+	}
+	if err != nil {
+		fmt.Fprintf(out, "demo: no local socket: %v\n", err)
+		return ""
+	}
+	return path
 }
 
 // demoCameras is how many simulated lines the demo looks at.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"outstation/appliance/internal/socket"
 	"outstation/appliance/internal/strictyaml"
 	"outstation/broker"
 	"outstation/uplink"
@@ -34,6 +35,9 @@ type facts struct {
 	retry    uplink.RetryStats
 
 	heartbeat *heartbeatStats // nil without one
+	socket    socket.Stats
+	blind     blindStats
+	skips     map[string]skip // by camera
 
 	config error // why the configuration on disk cannot be used, or nil
 
@@ -44,7 +48,7 @@ type facts struct {
 // diagnose builds the health tree, the parts nearest to the centre first.
 func diagnose(f facts) []wire.Check {
 	checks := append([]wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f)}, heartbeatCheck(f)...)
-	return append(checks, webCheck(f), configCheck(f))
+	return append(checks, socketCheck(f.socket), webCheck(f), configCheck(f))
 }
 
 func linkCheck(f facts) wire.Check {
@@ -167,8 +171,9 @@ func visionCheck(f facts) wire.Check {
 		c.Checks = append(c.Checks, modelCheck(m, f.now))
 	}
 	for _, cam := range f.vision.Cameras {
-		c.Checks = append(c.Checks, cameraCheck(cam))
+		c.Checks = append(c.Checks, withSkips(cameraCheck(cam), f.skips[cam.ID]))
 	}
+	c.Checks = append(append(c.Checks, stuckCheck(f)...), blindCheck(f.blind)...)
 	for _, sub := range c.Checks {
 		if severity(sub.State) > severity(c.State) {
 			c.State, c.Detail = sub.State, sub.Name+": "+sub.Detail
@@ -184,12 +189,18 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 		if c.EventsDropped > 0 {
 			out.State, out.Detail = wire.Impaired, fmt.Sprintf("%d events were dropped since the start", c.EventsDropped)
 		}
+		if blind := blindDetail(c); blind != "" {
+			out.State, out.Detail = wire.Impaired, blind
+		}
 		out.Since = wire.At(c.Since)
 		return out
 	}
 	detail := string(c.State) + ", " + c.Reason
 	if c.Detail != "" {
 		detail += ": " + c.Detail
+	}
+	if blind := blindDetail(c); blind != "" {
+		detail += "; " + blind
 	}
 	out := check(name, wire.Impaired, detail)
 	out.Since = wire.At(c.Since)

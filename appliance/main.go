@@ -37,6 +37,7 @@ type commands struct {
 	Ledger  ledgerCommand  `cmd:"" help:"Account for every record, by route."`
 	Queue   queueCommand   `cmd:"" help:"Look into the queue, move it, or mend it."`
 	Clients clientsCommand `cmd:"" help:"See which devices are connected, and keep one out."`
+	Camera  cameraCommand  `cmd:"" help:"Look at a camera before it is configured."`
 	DLQ     dlqCommand     `cmd:"" name:"dlq" help:"Work with dead letters."`
 	Model   modelCommand   `cmd:"" help:"Work with detection models."`
 	User    userCommand    `cmd:"" help:"Work with the users of the local broker."`
@@ -58,7 +59,8 @@ type env struct {
 }
 
 // mainCode runs one command and returns the exit status: 0 for success, 1 for
-// a failure, 2 for a command line or configuration that cannot be used.
+// a failure, 2 for a command line or configuration that cannot be used, 3 for an
+// appliance that wants to be started again.
 func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
 	var cli commands
 	exit := -1
@@ -84,6 +86,9 @@ func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
 		fmt.Fprintln(errOut, "outstation:", err)
 		if errors.As(err, new(usageError)) {
 			return 2
+		}
+		if errors.As(err, new(restartError)) {
+			return restartCode
 		}
 		return 1
 	}

@@ -26,11 +26,13 @@ import (
 const (
 	beProgram  = "OUTSTATION_TEST_BE_PROGRAM"
 	beUnsynced = "OUTSTATION_TEST_BE_UNSYNCED"
+	beRestart  = "OUTSTATION_TEST_BE_RESTART" // uptime before it restarts itself
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beProgram) != "" {
-		os.Exit(mainCode(os.Args[1:], os.Stdout, os.Stderr, appOptions{unsynced: os.Getenv(beUnsynced) != ""}))
+		restarts, _ := time.ParseDuration(os.Getenv(beRestart)) // absent: as always
+		os.Exit(mainCode(os.Args[1:], os.Stdout, os.Stderr, appOptions{unsynced: os.Getenv(beUnsynced) != "", restarts: restarts}))
 	}
 	code := m.Run()
 	if builtIn != "" {
@@ -84,6 +86,7 @@ func testConfig(t testing.TB, dir string, brokers ...string) Config {
 	cfg.Uplink.Queue.MinFreeBytes = 1 << 20
 	cfg.Uplink.Backoff = BackoffConfig{Floor: 50 * time.Millisecond, Ceiling: 200 * time.Millisecond, Stable: time.Minute}
 	cfg.Vision.Providers = []string{"cpu"}
+	cfg.Vision.Socket.Path = "" // the default is that of an appliance that is installed
 	return cfg
 }
 

@@ -119,7 +119,7 @@ func (r *recorder) detection(e vision.Event, seq uint64) wire.Detection {
 		FrameWidth:  e.FrameWidth,
 		FrameHeight: e.FrameHeight,
 		Seq:         seq, ModelSHA256: r.sha256[e.Model],
-		Clock: clockState(), BootID: r.bootID, MonoNS: monotonicAt(e.CapturedAt),
+		Clock: e.Clock, BootID: r.bootID, MonoNS: monotonicAt(e.CapturedAt),
 	}
 	for i, o := range e.Detections {
 		d.Detections[i] = wire.Object{

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"time"
 
 	"outstation/vision"
 	"outstation/vision/capture"
@@ -15,12 +16,28 @@ import (
 	"outstation/vision/sim/detector"
 )
 
-// newSource returns what opens a camera's source; it does no I/O.
-func newSource(cam CameraConfig) (func() vision.Source, error) {
+// newSource returns what opens a camera's source; it does no I/O. skipped is
+// told of files of a directory that are no pictures.
+func newSource(cam CameraConfig, skipped func(file string, err error)) (func() vision.Source, error) {
 	if vision.Kind(cam.Source) == vision.KindSim {
 		return sim.Factory(sim.Options{URL: cam.Source, Unpaced: cam.Lossless})
 	}
-	return capture.Factory(capture.Options{URL: cam.Source, Loop: cam.Loop, Paced: !cam.Lossless})
+	return capture.Factory(captureOptions(cam, skipped))
+}
+
+func captureOptions(cam CameraConfig, skipped func(string, error)) capture.Options {
+	return capture.Options{
+		URL: cam.Source, Decoder: capture.Decoder(cam.Decoder), Loop: cam.Loop, Paced: !cam.Lossless, Skipped: skipped,
+	}
+}
+
+// probeCamera looks at a camera for about the time of length.
+func probeCamera(ctx context.Context, cam CameraConfig, length time.Duration) (capture.Report, error) {
+	r, err := capture.Probe(ctx, captureOptions(cam, nil), length)
+	if err != nil && ctx.Err() == nil {
+		err = usageError{err}
+	}
+	return r, err
 }
 
 // newDetector returns what loads a model; it does no I/O.

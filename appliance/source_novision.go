@@ -5,8 +5,10 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"outstation/vision"
+	"outstation/vision/capture"
 	"outstation/vision/sim"
 )
 
@@ -14,11 +16,16 @@ import (
 var errNoVision = errors.New("this outstation was built without vision (tag novision): it takes sim:// cameras only, and no models")
 
 // newSource returns what opens a camera's source; it does no I/O.
-func newSource(cam CameraConfig) (func() vision.Source, error) {
+func newSource(cam CameraConfig, _ func(file string, err error)) (func() vision.Source, error) {
 	if vision.Kind(cam.Source) != vision.KindSim {
 		return nil, errNoVision
 	}
 	return sim.Factory(sim.Options{URL: cam.Source, Unpaced: cam.Lossless})
+}
+
+// probeCamera fails.
+func probeCamera(context.Context, CameraConfig, time.Duration) (capture.Report, error) {
+	return capture.Report{}, errNoVision
 }
 
 // newDetector fails where it is used, so that the page says why.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"outstation/appliance/internal/forward"
@@ -19,6 +20,7 @@ func (a *app) facts() facts {
 		queue: a.queue.Stats(), link: a.link.Stats(), broker: a.broker.Stats(), vision: a.vision.Stats(),
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
 		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
+		skips: a.skips.all(), socket: a.socketStats(), blind: a.blind.stats(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -40,6 +42,7 @@ func (a *app) snapshot() web.Snapshot {
 		Dead:      webDead(f),
 		Ledger:    webLedger(a.queue.Ledger(), f.queue.Deaths),
 		Uplink:    webUplink(f.link),
+		Socket:    webSocket(f.socket),
 		Events:    web.Events{Sources: webSources(a.forward.stats.Stats()), Posts: a.ingest.answers()},
 	}
 	if a.demo != nil {
@@ -72,12 +75,17 @@ func webCameras(cfg []CameraConfig, f facts) []web.Camera {
 		if c.Detail != "" {
 			reason += ": " + c.Detail
 		}
+		if said := f.skips[c.ID].String(); said != "" {
+			reason = strings.TrimPrefix(reason+"; "+said, "; ")
+		}
 		out[i] = web.Camera{
 			ID: c.ID, Source: redact(cfg[i].Source), Model: c.Model, State: web.CameraState(c.State), Reason: reason, Since: c.Since,
 			Width: c.Width, Height: c.Height, FPS: c.FPS, FPSTarget: heartbeatCamera(cfg[i]).FPS,
 			Frames: c.Frames, Inspected: c.Inspected, Dropped: c.Dropped, Throttled: c.Throttled,
 			Events: c.Events, EventsDropped: c.EventsDropped, DetectorErrors: c.DetectorErrors, Reconnects: c.Reconnects,
 			LastFrameAt: c.LastFrame, Heartbeat: cfg[i].Heartbeat,
+			Masked: c.Masked, StalledS: c.Stalled.Seconds(), Abandoned: c.Abandoned, Stuck: c.StuckReaders,
+			Looked: webLooked(c, f.blind.Off[c.ID]),
 		}
 		if cfg[i].Heartbeat {
 			out[i].Events -= min(out[i].Events, f.heartbeat.Empty)

@@ -51,7 +51,7 @@ func listen(l Listener, log *slog.Logger) (*listening, error) {
 		}
 	}
 	if l.Type == TypeUnix {
-		out.Listener, err = listenUnix(l.Address)
+		out.Listener, err = ListenUnix(l.Address, -1)
 	} else {
 		out.Listener, err = net.Listen("tcp", l.Address)
 	}

@@ -32,9 +32,11 @@ type unixListener struct {
 	own  os.FileInfo
 }
 
-// listenUnix listens on a Unix socket. A socket that a killed process left is
-// replaced; one on which somebody listens, and any other file, is not.
-func listenUnix(path string) (net.Listener, error) {
+// ListenUnix listens on a Unix socket of mode 0660, of the given group or, for
+// -1, of that of the process. A socket that a killed process left is replaced;
+// one on which somebody listens (EADDRINUSE), and any other file, is not. Close
+// removes it.
+func ListenUnix(path string, group int) (net.Listener, error) {
 	if err := stale(path); err != nil {
 		return nil, err
 	}
@@ -51,6 +53,9 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	ln.SetUnlinkOnClose(false)
 	err = os.Chmod(hidden, socketMode)
+	if err == nil && group >= 0 {
+		err = os.Chown(hidden, -1, group)
+	}
 	if err == nil {
 		err = os.Rename(hidden, path)
 	}

@@ -184,6 +184,7 @@ func (w *worker) deliver(i int, found []Detection, t Timing, ended time.Time, er
 	e := Event{
 		Camera:      f.Camera,
 		CapturedAt:  f.Arrived,
+		Clock:       f.Clock,
 		InferredAt:  ended.Add(-t.Postprocess),
 		Model:       w.opts.Name,
 		FrameWidth:  f.Width,

@@ -36,12 +36,13 @@ func lane(tb testing.TB, detections []Detection) (step func(inspect bool)) {
 		kept.closed = false
 		return Frame{Arrived: time.Now(), Width: 640, Height: 480, Image: kept}, nil
 	}}
+	r := &reader{camera: c}
 	return func(inspect bool) {
-		f, _, err := c.read(src, nil, false)
+		f, _, err := r.next(src, nil, false)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		c.submit(tb.Context(), f)
+		r.submit(tb.Context(), f)
 		if !inspect {
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,17 +23,21 @@ type camera struct {
 
 	outcome chan outcome  // lossless: one for each frame the worker took
 	exited  chan struct{} // closed when run returns
+	clock   func() string
+	stuck   *atomic.Int64 // calls that are stuck now, of all cameras
 
-	// Only the reader uses these.
+	mu       sync.Mutex
 	throttle throttle
 	seq      uint64
-
-	mu    sync.Mutex
-	facts facts
-	state CameraState
-	told  CameraState // the last one that OnState saw
-	stats CameraStats
-	rate  rate
+	facts    facts
+	state    CameraState
+	told     CameraState // the last one that OnState saw
+	stats    CameraStats
+	rate     rate
+	behind   int       // abandoned readers that have not ended
+	heard    time.Time // arrival of the last frame of any connection, at first the start
+	account  account
+	marked   CameraStats // counts at the last inspection
 }
 
 // outcome is what became of a lossless camera's frame.
@@ -48,32 +53,48 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 	c := &camera{
 		opts:     o,
 		backoff:  p.opts.Backoff,
-		limits:   limits{stall: o.StallAfter},
+		limits:   limits{stall: o.StallAfter, stuckHere: p.opts.MaxStuckPerCamera, stuckInAll: p.opts.MaxStuck},
 		log:      p.opts.Logger.With("camera", o.ID),
 		emitter:  &p.emitter,
 		changed:  p.changed,
 		outcome:  make(chan outcome, 1),
 		exited:   make(chan struct{}),
+		clock:    p.opts.ClockState,
+		stuck:    &p.stuck,
 		throttle: newThrottle(o.FPS),
 		state:    CameraState{Camera: o.ID, State: Offline, Reason: ReasonStarting},
 	}
 	if o.Model != "" {
 		c.limits.inspect = max(o.StallAfter, 3*c.throttle.interval)
+		c.account = account{camera: o.ID, after: o.BlindLimit(), until: o.Account.Until, coverage: o.Account.Coverage.clone()}
 	}
 	c.stats = CameraStats{ID: o.ID, Kind: o.Kind, Model: o.Model}
 	return c
 }
 
-// run reads the camera until ctx ends or its source does.
+// begin starts the camera's clocks; run follows.
+func (c *camera) begin(now time.Time) {
+	c.update(func() {
+		c.facts.since, c.state.Since, c.heard = now, now, now
+		c.account.begin(now)
+	})
+}
+
+// run keeps the camera connected until ctx ends or its source does.
 func (c *camera) run(ctx context.Context) {
 	defer close(c.exited)
 	for attempt := 0; ; attempt++ {
-		frames, err := c.connection(ctx)
+		r := c.connect(ctx)
+		err := c.supervise(ctx, r)
+		frames := c.framesOf(r)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, io.EOF):
-			c.enter(phaseEnded)
+			c.update(func() {
+				c.phase(phaseEnded)
+				c.account.end(time.Now())
+			})
 			return
 		case frames > 0:
 			attempt = 0
@@ -87,111 +108,52 @@ func (c *camera) run(ctx context.Context) {
 	}
 }
 
-// connection opens a source, reads it until it fails, and closes it.
-func (c *camera) connection(ctx context.Context) (frames int, err error) {
-	src := c.opts.NewSource()
-	defer func() { err = errors.Join(err, src.Close()) }()
-	c.enter(phaseOpening)
-	if err := src.Open(ctx); err != nil {
-		return 0, err
-	}
-	grab, _ := src.(Grabber)
-	for ; ctx.Err() == nil; frames++ {
-		c.enter(phaseReading)
-		frame, keep, err := c.read(src, grab, frames == 0)
-		if err != nil {
-			return frames, err
-		}
-		if keep {
-			c.submit(ctx, frame)
-		}
-	}
-	return frames, ctx.Err()
+// leftBehind is how many abandoned readers still wait for their call.
+func (c *camera) leftBehind() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.behind
 }
 
-// read takes the next frame off the source. keep is false when it was counted
-// and closed because it is not to be inspected. The first frame of a
-// connection is always retrieved: it tells the resolution.
-func (c *camera) read(src Source, grab Grabber, first bool) (f Frame, keep bool, err error) {
-	if grab == nil {
-		f, err = src.Read()
-		if err != nil {
-			return f, false, err
-		}
-		keep = c.arrived(f.Arrived)
-	} else {
-		at, err := grab.Grab()
-		if err != nil {
-			return f, false, err
-		}
-		if keep = c.arrived(at); !keep && !first {
-			return f, false, nil
-		}
-		if f, err = grab.Retrieve(); err != nil {
-			c.uncounted(keep)
-			return f, false, err
-		}
-		f.Arrived = at
-	}
-	f.Camera, f.Seq = c.opts.ID, c.seq
-	c.update(func() { c.stats.Width, c.stats.Height = f.Width, f.Height })
-	if !keep {
-		f.Image.Close()
-	}
-	return f, keep, nil
+func (c *camera) framesOf(r *reader) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return r.frames
 }
 
-// arrived counts a frame and reports whether it is to be inspected.
-func (c *camera) arrived(at time.Time) (keep bool) {
-	c.seq++
-	keep = c.worker != nil && c.throttle.allow(at)
-	c.update(func() {
-		c.stats.Frames++
-		c.stats.LastFrame = at
-		c.rate.add(at)
-		if c.facts.lastFrame.IsZero() {
-			c.facts.inspected = at
-		}
-		c.facts.lastFrame, c.facts.err = at, nil
-		if c.worker != nil && !keep {
-			c.stats.Throttled++
-		}
-	})
-	return keep
-}
-
-// uncounted accounts for a grabbed frame whose pixels could not be retrieved.
+// uncounted accounts for a frame that was to be inspected and could not be
+// handed on.
 func (c *camera) uncounted(wanted bool) {
 	if wanted {
 		c.update(func() { c.stats.Dropped++ })
 	}
 }
 
-// submit hands a frame to the worker. For a lossless camera it returns when
-// the frame is inspected and its event queued.
-func (c *camera) submit(ctx context.Context, f Frame) {
-	if ctx.Err() != nil {
-		f.Image.Close()
-		c.update(func() { c.stats.Dropped++ })
-		return
+// masked accounts for a frame that was kept from the model because nothing
+// moved in it, or by a mask over all of it. It never blocks. Its frame is the
+// caller's to close, and a lossless camera's reader still waits for an outcome.
+func (c *camera) masked() {
+	c.update(func() { c.stats.Masked++ })
+}
+
+// heardAt notes that a frame came. The caller holds c.mu.
+func (c *camera) heardAt(now time.Time) {
+	c.stats.Stalled += c.stalledFor(now)
+	c.heard = now
+	if c.facts.lastFrame.IsZero() {
+		c.facts.inspected = now
 	}
-	if c.opts.Lossless {
-		c.enter(phaseHeld)
+	c.facts.lastFrame, c.facts.err, c.facts.stalled = now, nil, false
+}
+
+// stalledFor is how long no frame has come, if that is a stall and frames are
+// still expected. The caller holds c.mu.
+func (c *camera) stalledFor(now time.Time) time.Duration {
+	d := now.Sub(c.heard)
+	if c.heard.IsZero() || d < c.limits.stall || c.facts.phase == phaseEnded || c.facts.phase == phaseStopped || c.facts.phase == phaseHeld {
+		return 0
 	}
-	if n := c.slot.put(f); n > 0 {
-		c.update(func() { c.stats.Dropped += uint64(n) })
-	}
-	c.worker.signal()
-	if !c.opts.Lossless {
-		return
-	}
-	select {
-	case o := <-c.outcome:
-		if o.emit {
-			c.emitter.wait(ctx, emission{o.event, c})
-		}
-	case <-ctx.Done():
-	}
+	return d
 }
 
 // inspected is called by the worker when it is done with one of the frames.
@@ -204,6 +166,8 @@ func (c *camera) inspected(e Event, detectErr error) {
 			c.stats.DetectorErrors++
 		} else {
 			c.stats.Inspected++
+			c.account.inspected(e.CapturedAt, c.facts.inspected, c.blindReason)
+			c.marked = c.stats
 		}
 	})
 	if c.opts.Lossless {
@@ -218,17 +182,15 @@ func (c *camera) modelState(err error) {
 	c.update(func() { c.facts.modelErr, c.facts.inspected = err, time.Now() })
 }
 
-// enter notes what the reader does now.
-func (c *camera) enter(ph phase) {
-	c.update(func() {
-		if c.facts.phase == phaseStopped || (c.facts.phase == ph && ph == phaseReading) {
-			return
-		}
-		if ph == phaseOpening {
-			c.facts.lastFrame = time.Time{}
-		}
-		c.facts.phase, c.facts.since = ph, time.Now()
-	})
+// phase notes what the reader does now. The caller holds c.mu.
+func (c *camera) phase(ph phase) {
+	if c.facts.phase == phaseStopped || (c.facts.phase == ph && ph == phaseReading) {
+		return
+	}
+	if ph == phaseOpening {
+		c.facts.lastFrame = time.Time{}
+	}
+	c.facts.phase, c.facts.since = ph, time.Now()
 }
 
 // lost notes why a connection ended.
@@ -238,7 +200,7 @@ func (c *camera) lost(err error, hadFrames bool) {
 			c.facts.phase, c.facts.since = phaseBackoff, time.Now()
 		}
 		c.facts.err, c.facts.lost = err, hadFrames
-		c.facts.lastFrame = time.Time{}
+		c.facts.lastFrame, c.facts.stalled = time.Time{}, errors.Is(err, errAbandoned)
 	})
 }
 
@@ -253,7 +215,11 @@ func (c *camera) finish() {
 		}
 	default:
 	}
-	c.enter(phaseStopped)
+	c.update(func() {
+		c.stats.Stalled += c.stalledFor(time.Now())
+		c.phase(phaseStopped)
+		c.account.stop()
+	})
 }
 
 // countEvent counts an event as queued or as dropped.
@@ -276,7 +242,10 @@ func (c *camera) uncountEvent() {
 func (c *camera) update(change func()) {
 	c.mu.Lock()
 	change()
-	changed := c.derive(time.Now())
+	now := time.Now()
+	changed := c.derive(now)
+	c.account.look(now, c.blindReason)
+	changed = changed || len(c.account.untold) > 0
 	c.mu.Unlock()
 	if changed {
 		select {
@@ -315,6 +284,8 @@ func (c *camera) snapshot(now time.Time) CameraStats {
 	s := c.stats
 	s.State, s.Reason, s.Detail, s.Since = c.state.State, c.state.Reason, c.state.Detail, c.state.Since
 	s.FPS = c.rate.fps(now)
+	s.Stalled += c.stalledFor(now)
+	c.account.stats(&s, now)
 	return s
 }
 

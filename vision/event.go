@@ -6,6 +6,7 @@ import "time"
 type Event struct {
 	Camera      string
 	CapturedAt  time.Time // the frame's arrival
+	Clock       string    // the frame's
 	InferredAt  time.Time // the end of the model's run
 	Model       string
 	Detections  []Detection // empty only for a camera with EveryFrame

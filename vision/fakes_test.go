@@ -125,6 +125,13 @@ type collector struct {
 	mu     sync.Mutex
 	events []Event
 	states []CameraState
+	blind  []Interval
+}
+
+func (c *collector) onBlind(i Interval) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blind = append(c.blind, i)
 }
 
 func (c *collector) sink(e Event) {
@@ -196,8 +203,8 @@ func (s *served) camera(id string) CameraStats {
 // accounted for.
 func balanced(t *testing.T, c CameraStats) {
 	t.Helper()
-	if got := c.Inspected + c.Dropped + c.Throttled + c.DetectorErrors; got != c.Frames {
-		t.Errorf("camera %s: %d inspected + %d dropped + %d throttled + %d errors = %d of %d frames",
-			c.ID, c.Inspected, c.Dropped, c.Throttled, c.DetectorErrors, got, c.Frames)
+	if got := c.Inspected + c.Dropped + c.Throttled + c.Masked + c.DetectorErrors; got != c.Frames {
+		t.Errorf("camera %s: %d inspected + %d dropped + %d throttled + %d masked + %d errors = %d of %d frames",
+			c.ID, c.Inspected, c.Dropped, c.Throttled, c.Masked, c.DetectorErrors, got, c.Frames)
 	}
 }

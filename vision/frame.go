@@ -27,8 +27,9 @@ type Image interface {
 // Frame is one picture of one camera.
 type Frame struct {
 	Camera  string    // set by the Pipeline
-	Seq     uint64    // from 1, per camera, gapless over reconnects; set by the Pipeline
+	Seq     uint64    // from 1, per camera, gapless over reconnects and abandoned connections; set by the Pipeline
 	Arrived time.Time // when the read returned, not when it began
+	Clock   string    // what the wall clock was worth then; see Options.ClockState
 	Width   int       // pixels
 	Height  int       // pixels
 	Image   Image
@@ -47,7 +48,9 @@ type Source interface {
 	// opened again; any other error asks for a reconnect.
 	Read() (Frame, error)
 
-	// Close frees the connection. It is never called during Open or Read.
+	// Close frees the connection. It is never called during Open or Read: when
+	// one of them does not return, ctx ends, another Source is opened, and this
+	// one is closed by its own goroutine whenever the call returns.
 	Close() error
 }
 
@@ -66,14 +69,17 @@ type Grabber interface {
 const (
 	KindRTSP = "rtsp"
 	KindV4L2 = "v4l2"
+	KindCSI  = "csi"
+	KindDir  = "dir"
 	KindGst  = "gst"
 	KindSim  = "sim"
 	KindFile = "file"
 )
 
 // Kind names the kind of a source address: rtsp:// and rtsps:// are KindRTSP,
-// v4l2:// KindV4L2, gst: KindGst, sim:// KindSim, and a path with or without
-// file:// KindFile. It returns "" for an empty address and for any other scheme.
+// v4l2:// KindV4L2, csi:// KindCSI, dir:// KindDir, gst: KindGst, sim:// KindSim,
+// and a path with or without file:// KindFile. It returns "" for an empty
+// address and for any other scheme.
 func Kind(address string) string {
 	scheme, _, found := strings.Cut(address, "://")
 	switch {
@@ -85,10 +91,8 @@ func Kind(address string) string {
 		return KindFile
 	case scheme == "rtsp" || scheme == "rtsps":
 		return KindRTSP
-	case scheme == "v4l2":
-		return KindV4L2
-	case scheme == "sim":
-		return KindSim
+	case scheme == KindV4L2, scheme == KindCSI, scheme == KindDir, scheme == KindSim:
+		return scheme
 	}
 	return ""
 }

@@ -12,6 +12,9 @@ const (
 	DefaultEventBuffer     = 256
 	DefaultShutdownTimeout = 3 * time.Second
 	DefaultStallAfter      = 10 * time.Second
+
+	DefaultMaxStuckPerCamera = 3
+	DefaultMaxStuck          = 8
 )
 
 // Options configures a Pipeline.
@@ -26,6 +29,22 @@ type Options struct {
 	// outside every lock. A slow OnState sees the latest state and may miss
 	// ones in between; it never sees them out of order. Nil is allowed.
 	OnState func(CameraState)
+
+	// OnBlind is called when an interval opens, To being zero, and when it
+	// closes, one call at a time, each camera's in order and none left out. It
+	// should not block: OnState waits for it. Nil is allowed.
+	OnBlind func(Interval)
+
+	// ClockState says what the wall clock is worth now; it becomes Frame.Clock.
+	// It is called for every frame that is kept, from any goroutine. Nil means "".
+	ClockState func() string
+
+	// MaxStuckPerCamera and MaxStuck are how many calls into the sources of one
+	// camera, and of all, may be stuck before no other connection is opened
+	// instead: each holds a thread, and perhaps a session of the camera. At
+	// MaxStuck, Stats.Stuck says so: only a new process helps. 0 means the
+	// defaults.
+	MaxStuckPerCamera, MaxStuck int
 
 	// EventBuffer is how many events may wait for Sink; the next is dropped
 	// and counted. 0 means DefaultEventBuffer.
@@ -62,9 +81,27 @@ type CameraOptions struct {
 	// is for recordings; a live camera would fall behind. It excludes FPS.
 	Lossless bool
 
-	// StallAfter is how long a connected camera may be silent, or its frames
-	// uninspected, before its state is Blind. 0 means DefaultStallAfter.
+	// StallAfter is how long a camera may be silent, or its frames uninspected,
+	// before its state is Blind. A silent connection is then abandoned and
+	// another is opened, so it must be longer than the time between two frames.
+	// 0 means DefaultStallAfter.
 	StallAfter time.Duration
+
+	// BlindAfter is the longest time between two inspected frames that is not
+	// an Interval; at least three intervals of FPS. 0 means DefaultBlindAfter,
+	// or those three intervals where they are longer.
+	BlindAfter time.Duration
+
+	// Account is what Accounts returned in the process before.
+	Account Account
+}
+
+// BlindLimit is BlindAfter or its default.
+func (c CameraOptions) BlindLimit() time.Duration {
+	if c.BlindAfter > 0 {
+		return c.BlindAfter
+	}
+	return max(DefaultBlindAfter, 3*newThrottle(c.FPS).interval)
 }
 
 // ModelOptions configures one model.
@@ -98,6 +135,18 @@ func (o Options) withDefaults() Options {
 	}
 	if o.OnState == nil {
 		o.OnState = func(CameraState) {}
+	}
+	if o.OnBlind == nil {
+		o.OnBlind = func(Interval) {}
+	}
+	if o.ClockState == nil {
+		o.ClockState = func() string { return "" }
+	}
+	if o.MaxStuckPerCamera == 0 {
+		o.MaxStuckPerCamera = DefaultMaxStuckPerCamera
+	}
+	if o.MaxStuck == 0 {
+		o.MaxStuck = DefaultMaxStuck
 	}
 	if o.EventBuffer == 0 {
 		o.EventBuffer = DefaultEventBuffer
@@ -142,6 +191,9 @@ func (o Options) validate() error {
 	if o.EventBuffer < 0 || o.ShutdownTimeout < 0 {
 		errs = append(errs, fmt.Errorf("event buffer %d and shutdown timeout %v: want 0 or more", o.EventBuffer, o.ShutdownTimeout))
 	}
+	if o.MaxStuckPerCamera < 0 || o.MaxStuck < 0 {
+		errs = append(errs, fmt.Errorf("stuck calls %d a camera and %d in all: want 0 or more", o.MaxStuckPerCamera, o.MaxStuck))
+	}
 	return errors.Join(errs...)
 }
 
@@ -161,6 +213,9 @@ func (c CameraOptions) validate(models map[string]bool) error {
 	}
 	if c.StallAfter < 0 {
 		errs = append(errs, fmt.Errorf("stall_after %v: want 0 or more", c.StallAfter))
+	}
+	if least := 3 * newThrottle(c.FPS).interval; c.BlindAfter < 0 || (c.BlindAfter > 0 && c.BlindAfter < least) {
+		errs = append(errs, fmt.Errorf("blind_after %v: want 0, or at least %v, three intervals of fps", c.BlindAfter, least))
 	}
 	return errors.Join(errs...)
 }

@@ -35,7 +35,7 @@ func TestNewReportsEveryImpossibleOption(t *testing.T) {
 
 func TestKind(t *testing.T) {
 	for address, want := range map[string]string{
-		"rtsp://10.0.0.7/stream1": KindRTSP, "rtsps://h/": KindRTSP, "v4l2:///dev/video0": KindV4L2,
+		"rtsp://10.0.0.7/stream1": KindRTSP, "rtsps://h/": KindRTSP, "v4l2:///dev/video0": KindV4L2, "csi://0": KindCSI, "dir:///a?watch=1": KindDir,
 		"gst:videotestsrc ! appsink": KindGst, "gst:rtspsrc location=rtsp://h ! appsink": KindGst,
 		"sim://pattern?fps=1": KindSim, "media/vtest.avi": KindFile, "/a.mp4": KindFile, "file:///a.mp4": KindFile,
 		"": "", "http://camera/": "",

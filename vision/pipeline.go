@@ -27,6 +27,7 @@ type Pipeline struct {
 
 	abandonedReaders   atomic.Int64
 	abandonedDetectors atomic.Int64
+	stuck              atomic.Int64 // calls into sources that are silent beyond StallAfter
 
 	mu     sync.Mutex
 	served bool
@@ -111,7 +112,7 @@ func (p *Pipeline) start(ctx context.Context) stages {
 	}
 	now := time.Now()
 	for _, c := range p.cameras {
-		c.update(func() { c.facts.since, c.state.Since = now, now })
+		c.begin(now)
 		go c.run(ctx)
 	}
 	go func() { defer close(s.watched); p.watch(ctx) }()
@@ -130,6 +131,10 @@ func (p *Pipeline) shutdown(s stages) error {
 		if !joined(late, c.exited) {
 			p.abandonedReaders.Add(1)
 			abandoned(fmt.Sprintf("reader of camera %q", c.opts.ID))
+		}
+		if n := c.leftBehind(); n > 0 { // each has had StallAfter already
+			p.abandonedReaders.Add(int64(n))
+			errs = append(errs, fmt.Errorf("vision: %d earlier readers of camera %q never returned: %w", n, c.opts.ID, ErrAbandoned))
 		}
 	}
 	<-s.watched // it blocks on nothing but ctx
@@ -150,7 +155,7 @@ func (p *Pipeline) shutdown(s stages) error {
 	}
 	close(s.stopNotifier)
 	if !joined(late, s.notified) {
-		abandoned("OnState")
+		abandoned("OnState or OnBlind")
 	}
 	return errors.Join(errs...)
 }
@@ -170,13 +175,17 @@ func joined(late context.Context, done <-chan struct{}) bool {
 	}
 }
 
-// notify calls OnState for every change until stop is closed.
+// notify calls OnState and OnBlind for every change until stop is closed.
 func (p *Pipeline) notify(stop <-chan struct{}) {
 	for stopping := false; ; {
 		for _, c := range p.cameras {
 			if s, fresh := c.untold(); fresh {
 				p.opts.Logger.Info("camera state", "camera", s.Camera, "state", string(s.State), "reason", s.Reason, "detail", s.Detail)
 				p.opts.OnState(s)
+			}
+			for i, more := c.untoldInterval(); more; i, more = c.untoldInterval() {
+				p.opts.OnBlind(i)
+				c.toldInterval()
 			}
 		}
 		if stopping {
@@ -194,7 +203,10 @@ func (p *Pipeline) notify(stop <-chan struct{}) {
 func (p *Pipeline) watch(ctx context.Context) {
 	interval := time.Second
 	for _, c := range p.cameras {
-		interval = min(interval, max(c.opts.StallAfter/4, time.Millisecond))
+		interval = min(interval, c.limits.tick())
+		if c.account.after > 0 {
+			interval = min(interval, max(c.account.after/4, time.Millisecond))
+		}
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

@@ -18,7 +18,8 @@ const (
 	ReasonStarting     = "starting"        // first connection or first frame still to come
 	ReasonUnreachable  = "unreachable"     // could not be opened; will be tried again
 	ReasonDisconnected = "disconnected"    // a read failed; will be opened again
-	ReasonStalled      = "stalled"         // no frame for StallAfter
+	ReasonStalled      = "stalled"         // no frame for StallAfter; another connection is tried
+	ReasonStuck        = "stuck"           // the same, and too many calls never returned to try another
 	ReasonNoDetector   = "no detector"     // the model could not be loaded
 	ReasonUninspected  = "uninspected"     // frames arrive, none was inspected for StallAfter
 	ReasonDetector     = "detector failed" // the last inspection returned an error
@@ -54,6 +55,8 @@ type facts struct {
 	lastFrame time.Time // of this connection; zero before its first frame
 	lost      bool      // the last connection had frames before it failed
 	err       error     // that ended the last connection, nil once frames flow
+	stalled   bool      // the last connection was abandoned, and no frame came since
+	pinned    error     // why a silent connection cannot be abandoned, or nil
 	inspected time.Time // end of the last inspection, at first the first frame
 	detectErr error     // of the last inspection
 	modelErr  error     // of the last attempt to load the model
@@ -63,6 +66,24 @@ type facts struct {
 type limits struct {
 	stall   time.Duration // between frames
 	inspect time.Duration // between inspections; 0 for a camera without a model
+
+	stuckHere, stuckInAll int // calls that may be stuck at once
+}
+
+// tick is how often to look for silence.
+func (l limits) tick() time.Duration { return min(time.Second, max(l.stall/4, time.Millisecond)) }
+
+// silence is for how long the call that the reader is in has not returned; 0
+// when it is in none.
+func (f *facts) silence(now time.Time) time.Duration {
+	if f.phase != phaseOpening && f.phase != phaseReading {
+		return 0
+	}
+	since := f.since
+	if f.lastFrame.After(since) {
+		since = f.lastFrame
+	}
+	return now.Sub(since)
 }
 
 // derive returns the state that the facts amount to at now.
@@ -73,13 +94,15 @@ func (f *facts) derive(now time.Time, l limits) (State, string, error) {
 	case phaseEnded:
 		return Offline, ReasonEnded, nil
 	}
+	if f.pinned != nil {
+		return Blind, ReasonStuck, f.pinned
+	}
 	if f.lastFrame.IsZero() {
 		return f.deriveUnconnected(now, l)
 	}
-	if f.phase == phaseReading && now.Sub(f.lastFrame) >= l.stall {
-		return Blind, ReasonStalled, nil
-	}
 	switch {
+	case f.silence(now) >= l.stall:
+		return Blind, ReasonStalled, nil
 	case l.inspect == 0:
 		return Online, "", nil
 	case f.modelErr != nil:
@@ -95,6 +118,8 @@ func (f *facts) derive(now time.Time, l limits) (State, string, error) {
 // deriveUnconnected is derive before the first frame of a connection.
 func (f *facts) deriveUnconnected(now time.Time, l limits) (State, string, error) {
 	switch {
+	case f.stalled:
+		return Blind, ReasonStalled, f.err
 	case f.phase == phaseReading && now.Sub(f.since) >= l.stall:
 		return Blind, ReasonStalled, nil
 	case f.err != nil && f.lost:

@@ -1,6 +1,7 @@
 package vision
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -13,11 +14,24 @@ type Stats struct {
 	EventBuffer        int // its capacity
 	AbandonedReaders   int // still blocked in a source when shutdown ended
 	AbandonedDetectors int // still blocked in a model when shutdown ended
+
+	StuckReaders int // calls into sources that are silent beyond StallAfter now
+	MaxStuck     int // of them; see Options.MaxStuck
+}
+
+// Stuck returns an error that wraps ErrStuck when so many calls never returned
+// that no connection is replaced any more: only a new process helps.
+func (s Stats) Stuck() error {
+	if s.MaxStuck == 0 || s.StuckReaders < s.MaxStuck {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of at most %d", ErrStuck, s.StuckReaders, s.MaxStuck)
 }
 
 // CameraStats is one camera. Counters start with the process. Once nothing is
 // in flight, for a camera with a model,
-// Frames = Inspected + Dropped + Throttled + DetectorErrors.
+// Frames = Inspected + Dropped + Throttled + Masked + DetectorErrors. Frames that
+// never came are no frames: Stalled counts their time.
 type CameraStats struct {
 	ID, Kind, Model string
 	State           State
@@ -31,11 +45,26 @@ type CameraStats struct {
 	Inspected      uint64 // that the model has finished
 	Dropped        uint64 // that a newer one replaced, or that shutdown overtook
 	Throttled      uint64 // that arrived sooner than FPS allows
+	Masked         uint64 // that a motion gate or a mask kept from the model
 	Events         uint64 // handed to the buffer before Sink
 	EventsDropped  uint64 // that found that buffer full, or were in it when shutdown ended
 	DetectorErrors uint64
 	Reconnects     uint64 // connections tried after the first
+	Abandoned      uint64 // connections that were given up in a call that did not return
+	StuckReaders   int    // calls into its sources that have not returned now
 	LastFrame      time.Time
+
+	// Stalled is the time in which frames were expected and none came for
+	// StallAfter or longer, whole silences, the present one included.
+	Stalled time.Duration
+
+	// The account of inspection. Without a model there is none.
+	Watched                 bool
+	BlindAfter              time.Duration
+	BlindSince              time.Time // of the open interval; zero when there is none
+	BlindReason             BlindReason
+	BlindFor                map[BlindReason]time.Duration // in intervals since the start, the open one included
+	CoveredHour, CoveredDay float64                       // see Coverage.Shares
 }
 
 // ModelStats is one model.
@@ -116,6 +145,8 @@ func (p *Pipeline) Stats() Stats {
 		EventBuffer:        cap(p.emitter.buffer),
 		AbandonedReaders:   int(p.abandonedReaders.Load()),
 		AbandonedDetectors: int(p.abandonedDetectors.Load()),
+		StuckReaders:       int(p.stuck.Load()),
+		MaxStuck:           p.opts.MaxStuck,
 	}
 	for _, c := range p.cameras {
 		s.Cameras = append(s.Cameras, c.snapshot(now))

@@ -43,6 +43,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	sinks.uplink(s.Uplink)
 	sinks.downlink(s.Uplink.Down, s.Uplink.CertExpiresAt)
 	sinks.events(s.Events)
+	sinks.socket(s.Socket)
 	if s.Centre.Demo {
 		sinks.counter("demo_centre_messages_total", "Messages that the stand-in centre received.", s.Centre.Messages)
 	}
@@ -87,6 +88,11 @@ func (k sink) gauge(name, help string, value float64, labels ...string) {
 
 func (k sink) counter(name, help string, value uint64, labels ...string) {
 	k.send(prometheus.CounterValue, name, help, float64(value), labels)
+}
+
+// seconds is a counter of time.
+func (k sink) seconds(name, help string, value float64, labels ...string) {
+	k.send(prometheus.CounterValue, name, help, value, labels)
 }
 
 // states sends 1 for the present state and 0 for all others, so that a state that ends is seen to end.

@@ -71,7 +71,11 @@ func pageFuncs() template.FuncMap {
 		"tone":        toneOf,
 		"clip":        clip,
 		"rate":        rate,
+		"refusals":    Socket.refusals,
 		"inspectedBy": inspectedBy,
+		"looked":      lookedOf,
+		"blind":       blindOf,
+		"stuck":       stuckOf,
 		"idle":        func(perS float64) bool { return perS < 0.05 },
 	}
 }

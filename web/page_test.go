@@ -52,6 +52,8 @@ func TestPageSaysWhatIs(t *testing.T) {
 			"plc-gateway-2 line-2 connected for 1 d 2 h, MQTT 5 from 10.0.0.31:49152 by tls 0.0.0.0:8883 118 29.6 KiB/s 0.2 51 B/s 2",
 			"zigbee door_access 9 s ago latest unparsed: not JSON: unexpected end of JSON input 4 100 3 1 outstation camera_lost 4 min ago 12 0 0",
 			"Posts of other machines: 40 accepted, 2 answered 401 (unauthorized).",
+			"Connections 2 of 1 024 Connections refused 4 Lines stored 20 311 Lines refused 3 invalid, 1 too long Answers not read 5 " +
+				"Latest refusal expected UTF-8, got other bytes 2 min ago",
 			"and 12 more", "beyond a limit: 310 publishes held back, 2 topics too long or too deep",
 		}, []string{"Cut the centre", "does not add up", "PUBACK after"}},
 		"all is well": {func(s *Snapshot) {
@@ -86,6 +88,9 @@ func TestPageSaysWhatIs(t *testing.T) {
 		"one record": {func(s *Snapshot) { s.Queue.Records = 1 }, []string{"1 record 21.0 MiB"}, []string{"1 records"}},
 		"broken disk": {func(s *Snapshot) { s.Queue.Refusing = "commit: input/output error" },
 			[]string{"Queue refusing", "commit: input/output error"}, nil},
+		"a quiet socket": {func(s *Snapshot) { s.Socket = Socket{Path: "/s", Listening: true, MaxConnections: 9} },
+			[]string{"Local socket Path /s Connections 0 of 9 Lines stored 0 Lines refused none Broker and disk"}, nil},
+		"no socket": {func(s *Snapshot) { s.Socket.Listening = false }, nil, []string{"Local socket"}},
 		"no events": {func(s *Snapshot) { s.Events = Events{} }, []string{"Events No event has been stored yet."}, []string{"Posts of", "zigbee door_access"}},
 		"many sources": {func(s *Snapshot) {
 			for i := range 20 {

@@ -24,6 +24,7 @@ type Snapshot struct {
 	Uplink    Uplink        `json:"uplink"`
 	Centre    Centre        `json:"centre"`
 	Events    Events        `json:"events"`
+	Socket    Socket        `json:"socket"`
 }
 
 // HealthState is the verdict of a check or of the whole appliance.
@@ -88,6 +89,13 @@ type Camera struct {
 	Reconnects     uint64 `json:"reconnects"`
 
 	LastFrameAt time.Time `json:"last_frame_at,omitzero"`
+
+	Masked    uint64  `json:"masked"`    // kept from the detector: nothing moved, or a mask hid all of it
+	StalledS  float64 `json:"stalled_s"` // seconds in which frames were expected and none came
+	Abandoned uint64  `json:"abandoned"` // connections given up in a call that did not return
+	Stuck     int     `json:"stuck"`     // such calls that still have not returned
+	// Looked is absent for a camera that is not inspected.
+	Looked *Looked `json:"looked,omitempty"`
 
 	// Heartbeat says that the camera shows known footage, which proves the detector and is in no sum of the page.
 	Heartbeat bool `json:"heartbeat"`
@@ -280,6 +288,7 @@ func (s Snapshot) withLists() Snapshot {
 	s.Broker.Busiest = list(s.Broker.Busiest)
 	s.Queue.Lanes = list(s.Queue.Lanes)
 	s.Events.Sources, s.Events.Posts = list(s.Events.Sources), list(s.Events.Posts)
+	s.Socket.Refused = list(s.Socket.Refused)
 	for _, h := range []*Histogram{&s.Broker.Puback, &s.Queue.Commit, &s.Uplink.Puback} {
 		h.Buckets = list(h.Buckets)
 	}

@@ -19,6 +19,11 @@ type Blind struct {
 	From          Time   `json:"from"`
 	To            *Time  `json:"to"`
 	Reason        string `json:"reason"`
+
+	// Clock is ClockSynchronised or ClockFreeRunning when the interval opened
+	// or, once it is closed, the worse of then and the end. To is never before
+	// From, also where the clock was set back between the two.
+	Clock string `json:"clock,omitempty"`
 }
 
 // Encode returns the JSON of a valid interval, with schema_version set.
@@ -49,6 +54,9 @@ func (b Blind) Validate() error {
 	}
 	if !slices.Contains(BlindReasons, b.Reason) {
 		return invalid("reason: got %q, expected one of %v", b.Reason, BlindReasons)
+	}
+	if err := checkClock(b.Clock); err != nil {
+		return err
 	}
 	if b.To != nil && b.To.Before(b.From.Time) {
 		return invalid("to %v is before from %v", b.To, b.From)

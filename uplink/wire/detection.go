@@ -112,10 +112,8 @@ func (d Detection) Validate() error {
 	if d.Detections == nil {
 		return invalid("detections is missing; an empty list says that nothing was found")
 	}
-	switch d.Clock {
-	case "", ClockSynchronised, ClockFreeRunning:
-	default:
-		return invalid("clock: got %q, expected %q or %q", d.Clock, ClockSynchronised, ClockFreeRunning)
+	if err := checkClock(d.Clock); err != nil {
+		return err
 	}
 	for i, o := range d.Detections {
 		if err := o.validate(i); err != nil {
@@ -141,4 +139,13 @@ func (o Object) validate(i int) error {
 		return invalid("detections[%d].box: got %v×%v, expected no negative side", i, o.Box.W, o.Box.H)
 	}
 	return nil
+}
+
+// checkClock checks the state of a clock, which may be left out.
+func checkClock(state string) error {
+	switch state {
+	case "", ClockSynchronised, ClockFreeRunning:
+		return nil
+	}
+	return invalid("clock: got %q, expected %q or %q", state, ClockSynchronised, ClockFreeRunning)
 }

@@ -44,12 +44,15 @@ func vectors() map[string]vector {
 	opened := Blind{EventID: id, DeviceID: "press-7", CameraID: "cam-north-3", From: t0, Reason: "stalled"}
 	closed := opened
 	closed.To = &t1
+	unsure := closed
+	unsure.Clock = ClockFreeRunning
 	return map[string]vector{
 		"detection":         {detection.Encode, reader(ParseDetection)},
 		"detection_full":    {full.Encode, reader(ParseDetection)},
 		"detection_nothing": {nothing.Encode, reader(ParseDetection)},
 		"blind_open":        {opened.Encode, reader(ParseBlind)},
 		"blind_closed":      {closed.Encode, reader(ParseBlind)},
+		"blind_clock":       {unsure.Encode, reader(ParseBlind)},
 		"presence_camera": {Presence{
 			DeviceID: "press-7", CameraID: "cam-north-3", State: BlindNow, Reason: "stalled", Session: id, Since: &t0,
 		}.Encode, reader(ParsePresence)},
@@ -197,6 +200,7 @@ func TestParseRefuses(t *testing.T) {
 	for name, bad := range map[string]encoder{
 		"presence": Presence{DeviceID: "d", Session: "s", State: "great"},
 		"blind":    Blind{EventID: id, DeviceID: "d", CameraID: "c", From: t1, To: &t0, Reason: "off"},
+		"clock":    Blind{EventID: id, DeviceID: "d", CameraID: "c", From: t0, Reason: "off", Clock: "slow"},
 		"health":   Health{DeviceID: "d", State: Healthy, Checks: []Check{{Name: "x", State: "so so"}}},
 		"reply":    Reply{ID: "x", OK: true, Error: "no"},
 		"command":  Command{Name: "x"},

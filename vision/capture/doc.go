@@ -1,4 +1,5 @@
-// Package capture reads cameras and recordings through OpenCV's videoio.
+// Package capture reads cameras and recordings through OpenCV's videoio, and
+// directories of pictures. RTSP it speaks itself; OpenCV decodes.
 //
 // It owns the cgo of gocv and every Mat that it makes: pixels stay in pooled
 // Mats and are freed when the last frame of a closed source is closed. It
@@ -6,5 +7,6 @@
 // read returned, and to say in an error what was tried and what to do. It
 // refuses to reconnect: that is the Pipeline's business, with a new Source.
 //
-// With the build tag novision it is empty, and nothing here needs cgo.
+// With the build tag novision only the words of a probe are left, and nothing
+// here needs cgo.
 package capture

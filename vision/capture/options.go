@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,22 +24,32 @@ const (
 // Options says what to read.
 type Options struct {
 	// URL is a path or file:// address of a recording, rtsp:// or rtsps://,
-	// v4l2:///dev/videoN, or gst: followed by a GStreamer pipeline that ends in
-	// an appsink.
+	// v4l2:///dev/videoN, csi://N?width=W&height=H&fps=F for a Jetson's camera
+	// connector, gst: followed by a GStreamer pipeline that ends in an appsink,
+	// or dir:///PATH?fps=F&watch=1 for a directory of pictures.
 	URL string
 
-	// Loop starts a recording again at its end. Files only.
+	// Decoder decodes RTSP. Empty means DecoderAuto; for other kinds it must
+	// be empty or that.
+	Decoder Decoder
+
+	// Loop starts a recording or a directory again at its end.
 	Loop bool
 
-	// Paced delivers a recording at its own rate instead of as fast as it is
-	// read. Files only; live sources pace themselves.
+	// Paced delivers a recording at its own rate, and a directory at that of
+	// its address, instead of as fast as they are read. Live sources pace
+	// themselves.
 	Paced bool
 
-	// OpenTimeout and ReadTimeout bound RTSP's blocking calls, in FFmpeg. Zero
-	// means the default. Other kinds have no time-outs: the Pipeline's
-	// stall_after is what notices them.
+	// OpenTimeout and ReadTimeout bound RTSP's blocking calls. Zero means the
+	// default. Other kinds have no time-outs: the Pipeline's stall_after is
+	// what notices them.
 	OpenTimeout time.Duration
 	ReadTimeout time.Duration
+
+	// Skipped is called for every file of a directory that is not a picture,
+	// from the goroutine that reads. Nil is allowed.
+	Skipped func(file string, err error)
 }
 
 // Factory checks the options and returns a function that makes sources. It
@@ -56,8 +67,9 @@ type target struct {
 	Options
 	kind   string
 	name   string // the address without its password, for errors
-	uri    string // what OpenCV is given
+	uri    string // what OpenCV is given, or the path of a directory
 	device int    // N of /dev/videoN
+	folder folder // of a directory
 }
 
 func parse(o Options) (target, error) {
@@ -71,8 +83,11 @@ func parse(o Options) (target, error) {
 	if t.ReadTimeout == 0 {
 		t.ReadTimeout = DefaultReadTimeout
 	}
-	if (o.Loop || o.Paced) && t.kind != vision.KindFile {
+	if (o.Loop || o.Paced) && t.kind != vision.KindFile && t.kind != vision.KindDir {
 		t.Loop, t.Paced = false, false
+	}
+	if err := t.checkDecoder(); err != nil {
+		return t, err
 	}
 	var err error
 	switch t.kind {
@@ -87,10 +102,29 @@ func parse(o Options) (target, error) {
 		if !strings.Contains(t.uri, "appsink") {
 			err = errors.New("the pipeline must end in an appsink")
 		}
+	case vision.KindCSI:
+		var c csi
+		c, err = parseCSI(o.URL)
+		t.uri = c.pipeline()
+	case vision.KindDir:
+		t.folder, err = parseFolder(o)
 	default:
-		err = errors.New("want a file, rtsp://, v4l2:///dev/videoN or gst:PIPELINE")
+		err = errors.New("want a file, rtsp://, v4l2:///dev/videoN, csi://N, dir:///PATH or gst:PIPELINE")
 	}
 	return t, err
+}
+
+func (t *target) checkDecoder() error {
+	if t.Decoder == "" {
+		t.Decoder = DecoderAuto
+	}
+	if !slices.Contains(Decoders, t.Decoder) {
+		return fmt.Errorf("decoder %q: want one of %v", t.Decoder, Decoders)
+	}
+	if t.Decoder != DecoderAuto && t.kind != vision.KindRTSP {
+		return fmt.Errorf("decoder %s: only rtsp:// has a choice; leave it out", t.Decoder)
+	}
+	return nil
 }
 
 // checkHost makes sure that an RTSP address names a host.

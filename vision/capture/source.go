@@ -31,15 +31,18 @@ var errBackend = errors.New("OpenCV did not open it")
 // ErrRead is wrapped by the error of a source that gave no further frame.
 var ErrRead = errors.New("no frame")
 
-// source implements vision.Source.
+// source implements vision.Source. Nothing of it is shared with another
+// source: one whose Read never returns can be left where it is.
 type source struct {
-	target target
-	ctx    context.Context // of Open: ends the waiting for a paced frame
-	video  *gocv.VideoCapture
-	images *pool
-	fps    float64   // of a recording
-	start  time.Time // when its first frame was read
-	frames int       // read since start
+	target  target
+	ctx     context.Context // of Open: ends the waiting for a paced frame
+	video   *gocv.VideoCapture
+	decoder Decoder // of RTSP, once it is open
+	feed    *feed   // of RTSP that GStreamer decodes
+	images  *pool
+	fps     float64   // of a recording
+	start   time.Time // when its first frame was read
+	frames  int       // read since start
 }
 
 var _ vision.Source = (*source)(nil)
@@ -47,18 +50,24 @@ var _ vision.Source = (*source)(nil)
 // newSource makes an unopened source, one that grabs where that is possible.
 func newSource(t target) vision.Source {
 	s := &source{target: t, images: &pool{}}
-	if t.kind == vision.KindFile || t.kind == vision.KindRTSP {
+	switch t.kind {
+	case vision.KindDir:
+		return newPictures(t)
+	case vision.KindFile, vision.KindRTSP:
 		return &grabber{source: s}
 	}
 	return s
 }
 
-// Open connects. It blocks at most OpenTimeout for RTSP.
+// Open connects. It blocks at most twice OpenTimeout for RTSP.
 func (s *source) Open(ctx context.Context) error {
 	s.ctx = ctx
-	video, err := s.open()
+	video, err := s.open(ctx)
+	if errors.Is(err, errBackend) {
+		err = fmt.Errorf("%w: %s", err, s.advice())
+	}
 	if err != nil {
-		return fmt.Errorf("capture: %s: %w: %w: %s", s.target.name, ErrOpen, err, s.advice())
+		return fmt.Errorf("capture: %s: %w: %w", s.target.name, ErrOpen, err)
 	}
 	s.video = video
 	s.fps = video.Get(gocv.VideoCaptureFPS)
@@ -68,38 +77,35 @@ func (s *source) Open(ctx context.Context) error {
 	return nil
 }
 
-// open asks OpenCV. A file is looked for first, since OpenCV gives no reasons.
-func (s *source) open() (*gocv.VideoCapture, error) {
-	if s.target.kind == vision.KindFile {
-		if _, err := os.Stat(s.target.uri); err != nil {
-			return nil, err
+// open asks OpenCV, after what can be known without it, since it gives no reasons.
+func (s *source) open(ctx context.Context) (*gocv.VideoCapture, error) {
+	t := &s.target
+	switch t.kind {
+	case vision.KindRTSP:
+		return s.openRTSP(ctx)
+	case vision.KindV4L2:
+		return opened(gocv.VideoCaptureDeviceWithAPI(t.device, gocv.VideoCaptureV4L2))
+	case vision.KindGst:
+		return opened(gocv.VideoCaptureFileWithAPI(t.uri, gocv.VideoCaptureGstreamer))
+	case vision.KindCSI:
+		if err := thisMachine().has(pluginsCSI); err != nil {
+			return nil, fmt.Errorf("%w: csi:// is for a Jetson with NVIDIA's GStreamer plugins", err)
 		}
+		return opened(gocv.VideoCaptureFileWithAPI(t.uri, gocv.VideoCaptureGstreamer))
 	}
-	video, err := s.openBackend()
+	if _, err := os.Stat(t.uri); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, s.advice())
+	}
+	return opened(gocv.VideoCaptureFileWithAPI(t.uri, gocv.VideoCaptureFFmpeg))
+}
+
+// opened closes a capture that did not open. gocv's error says no more than
+// errBackend, but repeats the address with its password.
+func opened(video *gocv.VideoCapture, err error) (*gocv.VideoCapture, error) {
 	if err != nil {
-		// gocv's error says no more, but repeats the address with its password.
 		return nil, errors.Join(errBackend, video.Close())
 	}
 	return video, nil
-}
-
-// openBackend returns a capture that is to be closed also with an error. RTSP
-// is asked for over TCP first: that is what OpenCV's FFmpeg backend does
-// unless OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
-func (s *source) openBackend() (*gocv.VideoCapture, error) {
-	t := &s.target
-	switch t.kind {
-	case vision.KindV4L2:
-		return gocv.VideoCaptureDeviceWithAPI(t.device, gocv.VideoCaptureV4L2)
-	case vision.KindGst:
-		return gocv.VideoCaptureFileWithAPI(t.uri, gocv.VideoCaptureGstreamer)
-	case vision.KindRTSP:
-		return gocv.VideoCaptureFileWithAPIParams(t.uri, gocv.VideoCaptureFFmpeg, []gocv.VideoCaptureProperties{
-			propOpenTimeout, gocv.VideoCaptureProperties(t.OpenTimeout.Milliseconds()),
-			propReadTimeout, gocv.VideoCaptureProperties(t.ReadTimeout.Milliseconds()),
-		})
-	}
-	return gocv.VideoCaptureFileWithAPI(t.uri, gocv.VideoCaptureFFmpeg)
 }
 
 // advice is what someone at the machine should do when a source does not open.
@@ -109,8 +115,10 @@ func (s *source) advice() string {
 		return "check that the device exists, that no other program has it open, and that this user is in the group video"
 	case vision.KindGst:
 		return "check that OpenCV was built with GStreamer and try the pipeline with gst-launch-1.0"
+	case vision.KindCSI:
+		return "check that the sensor is connected, that nvargus-daemon runs, and that no other program has it open"
 	case vision.KindRTSP:
-		return fmt.Sprintf("tried for up to %v, over TCP first; check address, path, user and password, and that the camera is on the network", s.target.OpenTimeout)
+		return "the camera answers, but gave no picture that can be decoded; outstation camera probe says more"
 	}
 	return "check the path and that it is a video that FFmpeg reads"
 }
@@ -161,6 +169,8 @@ func (s *source) frame(m *Image, at time.Time) (vision.Frame, error) {
 // recording, or (nil) its next round.
 func (s *source) ended() error {
 	switch {
+	case s.feed != nil && s.feed.reason() != nil:
+		return fmt.Errorf("capture: %s: %w: %w", s.target.name, ErrRead, s.feed.reason())
 	case s.target.kind != vision.KindFile:
 		return fmt.Errorf("capture: %s: %w: the stream ended, or stalled for the read time-out", s.target.name, ErrRead)
 	case s.frames == 0:
@@ -183,23 +193,19 @@ func (s *source) pace() error {
 	if wait <= 0 {
 		return s.ctx.Err()
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	}
+	return sleep(s.ctx, wait)
 }
 
 // Close frees the connection. Frames that are still out stay valid.
 func (s *source) Close() error {
 	s.images.close()
-	if s.video == nil {
-		return nil
+	var err error
+	if s.video != nil {
+		err, s.video = s.video.Close(), nil
 	}
-	err := s.video.Close()
-	s.video = nil
+	if s.feed != nil {
+		s.feed.close()
+		s.feed = nil
+	}
 	return err
 }

@@ -23,9 +23,10 @@ type Video struct {
 }
 
 // CreateVideo begins a recording of frames of width×height pixels, fps of them
-// a second. A file that is there is overwritten.
+// a second. A file that is there is overwritten. Only FFmpeg is asked: OpenCV
+// would have GStreamer write a file whose name says no container.
 func CreateVideo(path string, fps float64, width, height int) (*Video, error) {
-	writer, err := gocv.VideoWriterFile(path, "MJPG", fps, width, height, true)
+	writer, err := gocv.VideoWriterFileWithAPI(path, gocv.VideoCaptureFFmpeg, "MJPG", fps, width, height, true)
 	if err == nil && !writer.IsOpened() {
 		err = errors.Join(errBackend, writer.Close())
 	}

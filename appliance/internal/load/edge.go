@@ -85,6 +85,7 @@ data_dir: %s
 log: {level: warn}
 broker: {listeners: [{type: tcp, address: %q}]}
 web: {listen: %q}
+vision: {socket: {path: ""}}
 uplink:
   brokers: [%q]
   backoff: {floor: 50ms, ceiling: 200ms, stable: 30s}

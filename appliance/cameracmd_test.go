@@ -1,0 +1,131 @@
+//go:build !novision
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"outstation/uplink/wire"
+	"outstation/vision"
+	"outstation/vision/capture"
+	"outstation/vision/capture/rtsptest"
+)
+
+// command runs the program and returns its status and what it printed.
+func command(args ...string) (code int, out, errOut string) {
+	var o, e bytes.Buffer
+	code = mainCode(args, &o, &e, appOptions{})
+	return code, o.String(), e.String()
+}
+
+func TestCameraProbe(t *testing.T) {
+	clip, err := rtsptest.Encode(rtsptest.H264, 328, 250)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := rtsptest.Start(rtsptest.Options{Clip: clip, User: "u", Password: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+
+	code, out, errOut := command("camera", "probe", s.URL(), "--for=1s")
+	if code != 0 || strings.Contains(out+errOut, "secret") {
+		t.Fatalf("status %d\n%s%s", code, out, errOut)
+	}
+	for _, want := range []string{"codec        H264", "size         328×250", "keyframes    every 10 frames", "decoder      ffmpeg", "transport    TCP", "first frame  after", "in place of xxxxx"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("missing %q in:\n%s", want, out)
+		}
+	}
+	// What it says to configure is a configuration.
+	_, cameras, found := strings.Cut(out, "below vision.cameras:\n")
+	if _, err := parseConfig("probe", []byte(minimal+"vision:\n  cameras:\n"+cameras), nil); err != nil || !found {
+		t.Errorf("%v in:\n%s", err, out)
+	}
+
+	file := filepath.Join(t.TempDir(), "outstation.yaml")
+	if err := os.WriteFile(file, []byte(minimal+"vision:\n  cameras:\n    - {id: north, decoder: ffmpeg, source: \""+s.URL()+"\"}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errOut = command("camera", "probe", "--config", file, "--camera", "north", "--for=1s", "--json")
+	var r capture.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || !r.OK || r.Codec != "H264" {
+		t.Errorf("status %d, %v\n%s%s", code, err, out, errOut)
+	}
+	code, out, errOut = command("camera", "probe", strings.Replace(s.URL(), "secret", "wrong", 1))
+	if code != 1 || !strings.Contains(out, "401") || !strings.Contains(out, "check user and password") || !strings.Contains(errOut, errProbe.Error()) {
+		t.Errorf("status %d\n%s%s", code, out, errOut)
+	}
+	for _, args := range [][]string{
+		{}, {"--config", file, "--camera", "south"}, {"--config", file, s.URL()}, {"sim://line"}, {"ftp://x"}, {"a.avi", "--decoder=nvidia"}, {s.URL(), "--for=0s"},
+	} {
+		if code, out, errOut := command(append([]string{"camera", "probe"}, args...)...); code != 2 {
+			t.Errorf("%q: status %d, want 2\n%s%s", args, code, out, errOut)
+		}
+	}
+}
+
+// TestTheSnippetFitsASlowCamera, whose pauses are no stall.
+func TestTheSnippetFitsASlowCamera(t *testing.T) {
+	var list []CameraConfig
+	text := snippet(CameraConfig{Source: "dir:///in?watch=1"}, capture.Report{Source: "dir:///in?watch=1", MeasuredFPS: 0.1})
+	if err := yaml.Unmarshal([]byte(text), &list); err != nil || len(list) != 1 || list[0].StallAfter != 50*time.Second || strings.Contains(text, "xxxxx") {
+		t.Errorf("%v, %+v in\n%s", err, list, text)
+	}
+}
+
+// TestCameraSourcesAreChecked with the place of what is wrong.
+func TestCameraSourcesAreChecked(t *testing.T) {
+	text := minimal + `vision:
+  cameras:
+    - {id: a, source: "rtsp://h/s", decoder: cuda}
+    - {id: b, source: "csi://0", decoder: nvidia}
+    - {id: c, source: "dir://relative"}
+    - {id: d, source: "http://h/"}
+    - {id: e, source: "rtsp://h/s", decoder: nvidia}
+`
+	_, err := parseConfig("o.yaml", []byte(text), nil)
+	for _, want := range []string{
+		"vision.cameras[0].decoder: expected one of [auto ffmpeg gstreamer nvidia], got", "vision.cameras[1].decoder: only an rtsp://",
+		"vision.cameras[2].source: capture: source \"dir://relative\": want dir:///PATH", "vision.cameras[3].source: expected a file, rtsp://…",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("missing %q in %v", want, err)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "cameras[4]") {
+		t.Errorf("a good camera was refused: %v", err)
+	}
+}
+
+// TestSkippedFilesAreSaid in health and on the page.
+func TestSkippedFilesAreSaid(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.txt"), []byte("no picture"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var s skips
+	told := s.of("cam", slog.New(slog.DiscardHandler))
+	told(filepath.Join(dir, "a.txt"), errors.New("neither JPEG nor PNG"))
+	told(filepath.Join(dir, "b.txt"), errors.New("neither JPEG nor PNG"))
+	const want = "files skipped: 2, the last: b.txt: neither JPEG nor PNG"
+	if got := withSkips(wire.Check{Detail: "1.0 frames a second"}, s.all()["cam"]); got.Detail != "1.0 frames a second; "+want {
+		t.Errorf("health says %q", got.Detail)
+	}
+	f := facts{skips: s.all()}
+	f.vision.Cameras = append(f.vision.Cameras, vision.CameraStats{ID: "cam"})
+	if got := webCameras([]CameraConfig{{ID: "cam"}}, f); len(got) != 1 || got[0].Reason != want {
+		t.Errorf("the page says %+v, want %q", got, want)
+	}
+}

@@ -1,0 +1,115 @@
+//go:build !novision
+
+package capture
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// keyframeWait is how long a camera may send pictures before the first that can
+// be decoded without an earlier one.
+const keyframeWait = 30 * time.Second
+
+// feed carries a camera's coded pictures from a session of our own through a
+// pipe into OpenCV. Its end is the decoder's end of stream, so that no read in
+// there outlives the camera:
+//
+//   - GStreamer's rtspsrc has no time-out for a camera that stays connected and
+//     sends nothing, and its watchdog element only posts a message that OpenCV,
+//     before 4.7, does not look at while it waits for a picture.
+//   - OpenCV's FFmpeg keeps the size of the first picture when the camera
+//     changes it (opencv#27116), and reads beyond the end of a smaller one.
+type feed struct {
+	session *session
+	timeout time.Duration // of silence
+	out, in *os.File      // the pipe's ends for the decoder and for us
+	silence *time.Timer
+	waiter  sync.WaitGroup
+	begun   time.Time
+
+	// Only the session's goroutine uses these.
+	pack    pack
+	size    size
+	started bool // something was written
+
+	mu  sync.Mutex
+	err error // why the feed ended
+}
+
+// openFeed begins to play for a decoder. The session is the feed's, also with
+// an error.
+func openFeed(ctx context.Context, t target, s *session, d Decoder) (*feed, error) {
+	out, in, err := os.Pipe()
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	f := &feed{session: s, timeout: t.ReadTimeout, out: out, in: in, begun: time.Now()}
+	f.silence = time.AfterFunc(t.ReadTimeout, func() {
+		f.end(fmt.Errorf("the camera is connected and sent no picture for %v", t.ReadTimeout))
+	})
+	if f.pack, err = newPack(d, s.codec, in); err == nil {
+		err = s.play(ctx, t, f.unit)
+	}
+	if err != nil {
+		f.close()
+		return nil, err
+	}
+	f.waiter.Go(func() { f.end(fmt.Errorf("the connection ended: %w", s.client.Wait())) })
+	return f, nil
+}
+
+// unit writes a coded picture, from the first keyframe on: before it there is
+// nothing that can be decoded. It waits while the decoder is behind, which the
+// camera sees as a slow reader.
+func (f *feed) unit(u unit) {
+	f.silence.Reset(f.timeout)
+	nals := u.nals
+	if !f.started {
+		if !f.session.keyframe(nals) {
+			if time.Since(f.begun) > keyframeWait {
+				f.end(fmt.Errorf("no keyframe in %v: set the camera's keyframe (GOP, I-frame) interval to about one second", keyframeWait))
+			}
+			return
+		}
+		f.started = true
+		nals = append(f.session.parameters(), nals...) // the stream's own come after, and hold
+	}
+	if old := f.size; f.size.read(f.session.codec, nals) && old.width > 0 {
+		f.end(fmt.Errorf("the resolution changed from %d×%d to %d×%d", old.width, old.height, f.size.width, f.size.height))
+		return
+	}
+	if err := f.pack(nals, u.at.Sub(f.begun)); err != nil {
+		f.end(fmt.Errorf("the decoder takes no more: %w", err))
+	}
+}
+
+// end ends the stream and keeps the first reason.
+func (f *feed) end(err error) {
+	f.mu.Lock()
+	if f.err == nil {
+		f.err = err
+	}
+	f.mu.Unlock()
+	f.in.Close() // a second one returns an error that says just that
+}
+
+// reason is why the feed ended, or nil.
+func (f *feed) reason() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// close ends the feed. The decoder must have been closed before.
+func (f *feed) close() {
+	f.silence.Stop()
+	f.end(os.ErrClosed)
+	f.session.close()
+	f.waiter.Wait()
+	f.out.Close() // nothing reads it any more
+}

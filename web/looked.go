@@ -1,0 +1,96 @@
+package web
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Looked is in which time a camera was inspected. Time in which the appliance was off was not.
+type Looked struct {
+	Hour        float64   `json:"hour"` // part of the last hour, or since the camera is known, from 0 to 1
+	Day         float64   `json:"day"`  // the same of the last day
+	BlindAfterS float64   `json:"blind_after_s"`
+	BlindSince  time.Time `json:"blind_since,omitzero"` // zero while the camera is inspected
+	BlindReason string    `json:"blind_reason"`
+	// Blind is the time in blind intervals since the start, and before it since the last inspection.
+	Blind []BlindTime `json:"blind"`
+}
+
+// BlindTime is the time in which a camera was not inspected for one reason.
+type BlindTime struct {
+	Reason  string  `json:"reason"` // stalled, dropped, throttled, masked or off
+	Seconds float64 `json:"seconds"`
+}
+
+// share writes a part as a percentage, never 100 % of what is less.
+func share(part float64) string {
+	percent := math.Floor(part*1000) / 10
+	if percent == 100 {
+		return "100 %"
+	}
+	return fmt.Sprintf("%.1f %%", percent)
+}
+
+// lookedOf says in words how much of the time a camera was inspected; empty for one that is not.
+func lookedOf(c Camera) string {
+	if c.Looked == nil {
+		return ""
+	}
+	return fmt.Sprintf("looked %s of the last hour, %s of the last day", share(c.Looked.Hour), share(c.Looked.Day))
+}
+
+// blindOf says that a camera is not inspected now; empty when it is.
+func blindOf(now time.Time, c Camera) string {
+	if c.Looked == nil || c.Looked.BlindSince.IsZero() {
+		return ""
+	}
+	lasting := ""
+	if span := ago(now, c.Looked.BlindSince); span != "" {
+		lasting = " for " + span
+	}
+	return "not looking" + lasting + ": " + blindWords(c.Looked.BlindReason)
+}
+
+// stuckOf says that calls into a camera's source never returned; empty when none is stuck.
+func stuckOf(c Camera) string {
+	if c.Stuck == 0 {
+		return ""
+	}
+	return many(c.Stuck, "call to it has", "calls to it have") + " never returned"
+}
+
+// blindWords are the reasons of blind time for a technician.
+func blindWords(reason string) string {
+	switch reason {
+	case "stalled":
+		return "no picture comes"
+	case "dropped":
+		return "the detector does not take the pictures"
+	case "throttled":
+		return "the appliance spares itself"
+	case "masked":
+		return "nothing moves, or a mask hides it"
+	case "off":
+		return "the pipeline is off"
+	}
+	return reason
+}
+
+// looked sends how much of the time a camera was inspected.
+func (k sink) looked(c Camera, labels []string) {
+	k.counter("camera_masked_total", "Frames kept from the detector by a motion gate or a mask.", c.Masked, labels...)
+	k.seconds("camera_stalled_seconds_total", "Time in which frames were expected and none came.", c.StalledS, labels...)
+	k.counter("camera_abandoned_total", "Connections given up in a call that did not return.", c.Abandoned, labels...)
+	k.gauge("camera_stuck_calls", "Calls into the camera's source that have not returned.", float64(c.Stuck), labels...)
+	if c.Looked == nil {
+		return
+	}
+	const help = "Part of the last hour or day in which the camera was inspected, from 0 to 1."
+	all := labels[:len(labels):len(labels)]
+	k.gauge("camera_coverage_ratio", help, c.Looked.Hour, append(all, "window", "hour")...)
+	k.gauge("camera_coverage_ratio", help, c.Looked.Day, append(all, "window", "day")...)
+	for _, b := range c.Looked.Blind {
+		k.seconds("camera_blind_seconds_total", "Time in which the camera was not inspected, by reason.", b.Seconds, append(all, "reason", b.Reason)...)
+	}
+}

@@ -1,0 +1,33 @@
+package web
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestThePageSaysWhenACameraDoesNotLook(t *testing.T) {
+	got := words(t, line())
+	for _, want := range []string{
+		"looked 99.8 % of the last hour, 94.1 % of the last day", // never rounded up
+		"not looking for 4 min: no picture comes looked 93.0 % of the last hour, 100 % of the last day 2 calls to it have never returned",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the page does not say %q:\n%s", want, got)
+		}
+	}
+	s := line()
+	s.Cameras[0].Looked, s.Cameras[1].Looked, s.Cameras[1].Stuck = nil, nil, 1
+	if got := words(t, s); strings.Contains(got, "looked") || strings.Contains(got, "not looking") || !strings.Contains(got, "1 call to it has never returned") {
+		t.Errorf("of cameras that are not inspected the page says:\n%s", got)
+	}
+	for reason, want := range map[string]string{
+		"dropped": "the detector does not take the pictures", "throttled": "the appliance spares itself",
+		"masked": "nothing moves, or a mask hides it", "off": "the pipeline is off",
+	} {
+		s := line()
+		s.Cameras[1].Looked.BlindReason = reason
+		if got := words(t, s); !strings.Contains(got, want) {
+			t.Errorf("%s: the page does not say %q", reason, want)
+		}
+	}
+}
