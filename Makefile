@@ -117,9 +117,15 @@ train: ## train the line's detector anew (45 minutes on two cores), and say how 
 	@.ci/deps build onnxruntime train
 	@go build -o bin/feed ./vision/sim/train/feed
 	@/usr/bin/python3 vision/sim/train/train.py bin/feed bin/line.onnx $(if $(BATCHES),--batches $(BATCHES))
+	@cp vision/sim/detector/line.yaml bin/line.yaml
 	@$(MAKE) build
 	@bin/outstation sim eval --model bin/line.onnx --seed 1
 	@echo "train: bin/line.onnx; to build it in, copy it to vision/sim/detector/line.onnx"
+
+.PHONY: heads
+heads: ## export the small models that the decoders are tested with anew (python3-torch)
+	@.ci/deps train
+	@/usr/bin/python3 vision/onnx/testdata/heads/export.py
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (20s)

@@ -19,6 +19,7 @@ import (
 type modelCommand struct {
 	Add      modelAddCommand      `cmd:"" help:"Bring a model into the store: one that is known by name, a file, or an https address. It is not active yet."`
 	Ls       modelLsCommand       `cmd:"" help:"List the models of the store, and those that are known by name."`
+	Inspect  modelInspectCommand  `cmd:"" help:"Say what a model is: its inputs and outputs, how they are read, and what is missing."`
 	Verify   modelVerifyCommand   `cmd:"" help:"Compare every file of the store with its hash."`
 	Bench    modelBenchCommand    `cmd:"" help:"Measure how fast a model is on this device."`
 	Expect   modelExpectCommand   `cmd:"" help:"Make golden frames of pictures: what a model finds in them now is what a version has to find. Look at it before you use it."`

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"outstation/vision"
+	"outstation/vision/head"
 	"outstation/vision/sim"
 )
 
@@ -133,7 +134,7 @@ func (c *simEvalCommand) compareTimes(e *env, line *sim.Line) error {
 	for i, path := range paths {
 		confidence := usual
 		if path == c.Against {
-			confidence = vision.DefaultConfidence
+			confidence = head.DefaultConfidence
 		}
 		m, err := c.open(e, "model", path, confidence)
 		if err != nil {

@@ -50,7 +50,7 @@ func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 			MaxBatch: m.MaxBatch, Cameras: max(1, cfg.camerasOf(m.Name)), EngineDir: cfg.EngineDir,
 		}
 		if m.Path == detector.Path {
-			opt.ModelPath, opt.Model, opt.Classes = "", detector.ONNX(), detector.Classes()
+			opt.ModelPath, opt.Model, opt.File = "", detector.ONNX(), detector.File()
 			opt.Confidence = cmp.Or(m.Confidence, sim.Confidence)
 		}
 		opt.SHA256, _ = modelSum(m.Path) // where the file cannot be read, New says what to do
@@ -63,6 +63,23 @@ func newClassifier(cfg VisionConfig, m ClassifierConfig) func(context.Context) (
 	return onnx.ClassifierOpener(onnx.ClassifierOptions{
 		Library: cfg.ONNXRuntime, ModelPath: m.Path, Labels: m.Labels, Mean: triple(m.Mean), Std: triple(m.Std),
 	})
+}
+
+// describeModel reads a model without running it on a frame.
+func describeModel(c modelInspectCommand) (out modelDescription, err error) {
+	d, err := onnx.Describe(onnx.Options{Library: c.ONNX, ModelPath: c.File, ModelName: c.File, Classes: c.Classes})
+	if err != nil {
+		return out, err
+	}
+	for _, p := range d.Graph.Inputs {
+		out.inputs = append(out.inputs, p.String())
+	}
+	for _, p := range d.Graph.Outputs {
+		out.outputs = append(out.outputs, p.String())
+	}
+	out.metadata, out.settings, out.problem = d.Metadata, d.Settings, d.Problem
+	out.head, out.width, out.height, out.batch = string(d.Head), d.Width, d.Height, d.Batch
+	return out, nil
 }
 
 // modelSum is the SHA-256 of a model, in hex.

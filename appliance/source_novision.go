@@ -38,5 +38,10 @@ func newClassifier(VisionConfig, ClassifierConfig) func(context.Context) (vision
 	return func(context.Context) (vision.Classifier, error) { return nil, errNoVision }
 }
 
+// describeModel cannot look into a graph.
+func describeModel(modelInspectCommand) (modelDescription, error) {
+	return modelDescription{}, errNoVision
+}
+
 // redact has nothing to do: a simulated camera has no password.
 func redact(source string) string { return source }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"outstation/vision"
+	"outstation/vision/head"
+	"outstation/vision/modelfile"
 	"outstation/vision/sim"
 )
 
@@ -117,10 +119,13 @@ func (c JudgeConfig) least() float64 {
 
 // confidence is that of a model's events where a camera does not say.
 func (m ModelConfig) confidence() float64 {
+	own := head.DefaultConfidence
 	if m.Path == builtinLine {
-		return cmp.Or(m.Confidence, sim.Confidence)
+		own = sim.Confidence
+	} else if f, err := modelfile.Find(m.Path); err == nil && f != nil {
+		own = cmp.Or(f.Confidence, own)
 	}
-	return cmp.Or(m.Confidence, vision.DefaultConfidence)
+	return cmp.Or(m.Confidence, own)
 }
 
 // lowered is the model with the lowest confidence that one of its cameras asks

@@ -1,25 +1,9 @@
 package vision
 
 import (
-	"math/rand/v2"
 	"testing"
 	"time"
 )
-
-// BenchmarkDecode is YOLOX-nano's output for a busy street: 3549×85.
-func BenchmarkDecode(b *testing.B) {
-	y, err := NewYOLOX(HeadOptions{Width: 416, Height: 416, Classes: COCO()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	out := randomOutput(rand.New(rand.NewPCG(1, 2)), y.Rows(), 80, 15)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := y.Decode(out, 0.54, 768, 576); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
 
 // BenchmarkHWCToCHW is one 416×416 input.
 func BenchmarkHWCToCHW(b *testing.B) {

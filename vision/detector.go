@@ -57,6 +57,8 @@ type DetectorInfo struct {
 	InputHeight int       // pixels
 	ModelSHA256 string    // of the model's file, in hex; "" where it is not known
 	Runtime     string    // the library that runs it and its version; "" where it is not known
+	Head        string    // the form of its outputs
+	Settings    []string  // what was settled when it was loaded, and by whom; for the log
 
 	Nodes    []NodeCount // seen in a profiled run, the provider of the session first; empty where it was not proven
 	MaxBatch int         // frames of one run of a BatchDetector; 0 and 1 are no batching
@@ -81,12 +83,3 @@ type Detector interface {
 // give up when ctx ends. The Pipeline calls it again, with back-off, after an
 // error, and owns the detector that it returns.
 type OpenDetector func(ctx context.Context) (Detector, error)
-
-// clip limits a box given by its corners to a w×h frame. ok is false when
-// nothing of it is left, or a corner is not a number.
-func clip(x0, y0, x1, y1 float64, w, h int) (b Box, ok bool) {
-	x0, x1 = max(x0, 0), min(x1, float64(w))
-	y0, y1 = max(y0, 0), min(y1, float64(h))
-	b = Box{X: x0, Y: y0, W: x1 - x0, H: y1 - y0}
-	return b, b.W > 0 && b.H > 0
-}

@@ -55,6 +55,10 @@ func (t Tiles) Check() error {
 // other for them to be one thing that two tiles saw.
 const sameThing = 0.5
 
+// maxSeen bounds the boxes of all tiles that are compared with each other, which
+// is quadratic: the most confident are kept.
+const maxSeen = 1000
+
 // view is what the detector sees of one camera: a region of the frame, divided
 // into tiles. The detector's goroutine is its only user.
 type view struct {
@@ -143,7 +147,7 @@ func (v *view) merge() []Detection {
 	slices.SortFunc(v.found, func(a, b seen) int {
 		return cmp.Or(cmp.Compare(b.Confidence, a.Confidence), cmp.Compare(a.tile, b.tile), cmp.Compare(a.Box.X, b.Box.X))
 	})
-	v.found = v.found[:min(len(v.found), maxCandidates)]
+	v.found = v.found[:min(len(v.found), maxSeen)]
 	v.merged = v.merged[:0]
 	for i := range v.found {
 		o := &v.found[i]

@@ -38,8 +38,9 @@ func (d *eye) Detect(f Frame) (found []Detection, t Timing, err error) {
 	for _, o := range d.things {
 		b := o.Box
 		x, y := float64(at.Min.X), float64(at.Min.Y)
-		c, ok := clip(b.X-x, b.Y-y, b.X+b.W-x, b.Y+b.H-y, f.Width, f.Height)
-		if ok && c.W*c.H > b.W*b.H/3 {
+		c := Box{X: max(b.X-x, 0), Y: max(b.Y-y, 0)}
+		c.W, c.H = min(b.X+b.W-x, float64(f.Width))-c.X, min(b.Y+b.H-y, float64(f.Height))-c.Y
+		if c.W > 0 && c.H > 0 && c.W*c.H > b.W*b.H/3 {
 			found = append(found, Detection{Class: o.Class, Confidence: o.Confidence * c.W * c.H / (b.W * b.H), Box: c})
 		}
 	}

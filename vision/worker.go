@@ -152,7 +152,7 @@ func (w *worker) loaded(d Detector, err error) {
 		w.stats.Batch.Max, w.stats.Batch.Rates = batchOf(d), slices.Clone(info.Rates)
 		w.stats.Batch.Stopped = ""
 		w.log.Info("model loaded", "provider", info.Provider, "refused", info.Refused, "nodes", info.Nodes,
-			"max_batch", w.stats.Batch.Max, "rates", info.Rates)
+			"max_batch", w.stats.Batch.Max, "rates", info.Rates, "head", info.Head, "settings", info.Settings)
 	}
 	w.mu.Unlock()
 	for _, c := range w.cameras {

@@ -92,7 +92,7 @@ func lineModel(threads, cameras int) ([]vision.ModelOptions, error) {
 		return nil, fmt.Errorf("%s is not at %s", testfiles.Library().What, library)
 	}
 	return []vision.ModelOptions{{Name: "line", Open: onnx.Opener(onnx.Options{
-		Library: library, Model: detector.ONNX(), ModelName: "line", Classes: detector.Classes(), Confidence: sim.Confidence, Threads: threads, Cameras: cameras,
+		Library: library, Model: detector.ONNX(), ModelName: "line", File: detector.File(), Confidence: sim.Confidence, Threads: threads, Cameras: cameras,
 	})}}, nil
 }
 

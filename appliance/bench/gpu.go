@@ -37,7 +37,7 @@ func benchGPU(ctx context.Context, _ options, emit func(any) error) error {
 	}
 	for _, size := range []int{1, 8, 32} {
 		d, err := onnx.New(onnx.Options{
-			Library: library, Model: detector.ONNX(), ModelName: "line", Classes: detector.Classes(), Confidence: sim.Confidence,
+			Library: library, Model: detector.ONNX(), ModelName: "line", File: detector.File(), Confidence: sim.Confidence,
 			Providers: []string{onnx.ProviderCUDA}, MaxBatch: size,
 		})
 		if err != nil {

@@ -21,7 +21,10 @@ type Image struct {
 	out   bool // not in the pool
 }
 
-var _ vision.Image = (*Image)(nil)
+var (
+	_ vision.Image     = (*Image)(nil)
+	_ vision.Stretcher = (*Image)(nil)
+)
 
 // Mat is the frame's own Mat: read-only, and valid until Close.
 func (m *Image) Mat() gocv.Mat { return m.mat }
@@ -32,15 +35,34 @@ func (m *Image) Letterbox(dst []byte, width, height int, pad byte) (float64, err
 		return 0, fmt.Errorf("capture: letterbox of %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
 	}
 	w, h, scale := vision.Fit(m.mat.Cols(), m.mat.Rows(), width, height)
+	pixels, err := m.scaled(w, h)
+	if err != nil {
+		return 0, err
+	}
+	place(dst[:width*height*3], width*3, pixels, w*3, pad)
+	return scale, nil
+}
+
+// Stretch scales bilinearly, as Letterbox does.
+func (m *Image) Stretch(dst []byte, width, height int) error {
+	if width <= 0 || height <= 0 || len(dst) < width*height*3 {
+		return fmt.Errorf("capture: stretch to %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
+	}
+	pixels, err := m.scaled(width, height)
+	copy(dst, pixels)
+	return err
+}
+
+// scaled is the frame at another size, until the next call.
+func (m *Image) scaled(w, h int) ([]byte, error) {
 	if err := gocv.Resize(m.mat, &m.small, image.Pt(w, h), 0, 0, gocv.InterpolationLinear); err != nil {
-		return 0, fmt.Errorf("capture: scaling %d×%d to %d×%d: %w", m.mat.Cols(), m.mat.Rows(), w, h, err)
+		return nil, fmt.Errorf("capture: scaling %d×%d to %d×%d: %w", m.mat.Cols(), m.mat.Rows(), w, h, err)
 	}
 	pixels, err := m.small.DataPtrUint8()
 	if err != nil {
-		return 0, fmt.Errorf("capture: scaled frame: %w", err)
+		return nil, fmt.Errorf("capture: scaled frame: %w", err)
 	}
-	place(dst[:width*height*3], width*3, pixels[:w*h*3], w*3, pad)
-	return scale, nil
+	return pixels[:w*h*3], nil
 }
 
 // place copies rows of length from to the top left of rows of length to, and

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"outstation/vision"
+	"outstation/vision/head"
 )
 
 // ErrGate is wrapped by the error of golden frames that did not pass.
@@ -64,7 +65,7 @@ func RunGate(ctx context.Context, dir fs.FS, d vision.Detector, confidence float
 	if err != nil {
 		return out, fmt.Errorf("golden frames: %w", err)
 	}
-	floor := max(g.Floor, cmp.Or(confidence, vision.DefaultConfidence))
+	floor := max(g.Floor, cmp.Or(confidence, head.DefaultConfidence))
 	var wrong []string
 	for _, f := range g.Frames {
 		if err := ctx.Err(); err != nil {

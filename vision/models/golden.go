@@ -8,6 +8,7 @@ import (
 	"path"
 
 	"outstation/vision"
+	"outstation/vision/head"
 )
 
 // goldenFile is the description of golden frames, beside their pictures.
@@ -86,7 +87,7 @@ func ReadGolden(dir fs.FS) (Golden, error) {
 		g.Tolerance.Confidence = DefaultGateConfidence
 	}
 	if g.Floor == 0 {
-		g.Floor = vision.DefaultConfidence
+		g.Floor = head.DefaultConfidence
 	}
 	if err := g.check(); err != nil {
 		return g, fmt.Errorf("%s: %w", goldenFile, err)

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	ort "github.com/yalue/onnxruntime_go"
-
 	"outstation/vision"
 	"outstation/vision/sim"
 	"outstation/vision/sim/detector"
@@ -32,7 +30,7 @@ func fixture(t testing.TB, file string, change func(*Options)) *Detector {
 func lineBatches(t testing.TB, n int) *Detector {
 	t.Helper()
 	return newDetector(t, func(o *Options) {
-		o.ModelPath, o.Model, o.Classes, o.Confidence, o.MaxBatch = "", detector.ONNX(), detector.Classes(), 0.2, n
+		o.ModelPath, o.Model, o.File, o.Confidence, o.MaxBatch = "", detector.ONNX(), detector.File(), 0.2, n
 	})
 }
 
@@ -198,13 +196,16 @@ func TestABatchThatCannotBeRunIsNoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	measure := func(fails int) ([]vision.BatchRate, error) {
-		b := memory(d.shape, ort.NewShape(1, 84, 6), 8)
+		b, err := unbound(d.shape, 8)
+		if err != nil {
+			t.Fatal(err)
+		}
 		defer b.close()
 		return b.measure(sizes(8), func(n int) error {
 			if n == fails {
 				return full
 			}
-			return b.connect(o, ProviderCPU, d.shape, ort.NewShape(1, 84, 6), n)
+			return b.connect(o, ProviderCPU, n)
 		})
 	}
 	rates, err := measure(2)

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	ort "github.com/yalue/onnxruntime_go"
-
 	"outstation/vision"
 )
 
@@ -46,7 +44,7 @@ func (o Options) most(batch int) int {
 
 // connectTo makes the sessions on one provider: for the graph's own batch where
 // it has one, else for those up to MaxBatch, or as many as measuring says.
-func (d *Detector) connectTo(o Options, provider string, outDims ort.Shape) error {
+func (d *Detector) connectTo(o Options, provider string) error {
 	if err := usable(o.Library, provider); err != nil {
 		return err
 	}
@@ -59,11 +57,11 @@ func (d *Detector) connectTo(o Options, provider string, outDims ort.Shape) erro
 	var err error
 	switch {
 	case fixed > 0:
-		bound, err = bind(o, provider, d.shape, outDims, []int{fixed})
+		bound, err = bind(o, provider, d.shape, []int{fixed})
 	case o.MaxBatch == 0 && provider != ProviderTensorRT: // which builds an engine for each size
-		bound, err = d.measured(o, provider, outDims)
+		bound, err = d.measured(o, provider)
 	default:
-		bound, err = bind(o, provider, d.shape, outDims, sizes(o.most(max(1, o.MaxBatch))))
+		bound, err = bind(o, provider, d.shape, sizes(o.most(max(1, o.MaxBatch))))
 	}
 	if err != nil {
 		return err
@@ -73,10 +71,13 @@ func (d *Detector) connectTo(o Options, provider string, outDims ort.Shape) erro
 }
 
 // measured makes the sessions that measuring says, and notes the rates.
-func (d *Detector) measured(o Options, provider string, outDims ort.Shape) (*binding, error) {
+func (d *Detector) measured(o Options, provider string) (*binding, error) {
 	all := sizes(o.most(maxMeasured))
-	b := memory(d.shape, outDims, all[len(all)-1])
-	rates, err := b.measure(all, func(n int) error { return b.connect(o, provider, d.shape, outDims, n) })
+	b, err := unbound(d.shape, all[len(all)-1])
+	if err != nil {
+		return nil, err
+	}
+	rates, err := b.measure(all, func(n int) error { return b.connect(o, provider, n) })
 	if err != nil {
 		return nil, errors.Join(err, b.close())
 	}
@@ -88,7 +89,7 @@ func (d *Detector) measured(o Options, provider string, outDims ort.Shape) (*bin
 	if err := b.close(); err != nil { // it has memory and sessions that nobody needs
 		return nil, err
 	}
-	return bind(o, provider, d.shape, outDims, sizes(best))
+	return bind(o, provider, d.shape, sizes(best))
 }
 
 // measure opens the sessions and returns how fast each is, by its fastest

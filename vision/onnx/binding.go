@@ -5,9 +5,6 @@ package onnx
 import (
 	"errors"
 	"fmt"
-	"runtime"
-
-	ort "github.com/yalue/onnxruntime_go"
 
 	"outstation/vision"
 )
@@ -16,12 +13,7 @@ import (
 // for each number of them that is run. All of it is made once, and all
 // sessions read and write the same memory from its beginning.
 type binding struct {
-	pixels   []byte    // letterboxed pictures, BGR HWC; of a uint8 model the memory of the input tensors
-	input    []float32 // BGR CHW, the memory of a float model's input tensors; else nil
-	output   []float32 // the memory of the output tensors
-	pictures int       // how many the memory holds
-	pinner   runtime.Pinner
-	tensors  []ort.Value
+	*memory
 	sessions []sized // the smallest first
 	nodes    []vision.NodeCount
 }
@@ -29,92 +21,45 @@ type binding struct {
 // sized is the session for one size of batch.
 type sized struct {
 	batch   int
-	session *ort.AdvancedSession
-}
-
-// picture is the memory of one picture's input.
-type picture struct {
-	pixels []byte
-	input  []float32 // nil for a uint8 model
+	session session
 }
 
 // bind makes the memory, and a session on one provider for each of the sizes,
-// which ascend. outDims is the output for one picture.
-func bind(o Options, provider string, s shape, outDims ort.Shape, sizes []int) (*binding, error) {
-	b := memory(s, outDims, sizes[len(sizes)-1])
+// which ascend.
+func bind(o Options, provider string, s shape, sizes []int) (*binding, error) {
+	b, err := unbound(s, sizes[len(sizes)-1])
+	if err != nil {
+		return nil, err
+	}
 	for _, size := range sizes {
-		if err := b.connect(o, provider, s, outDims, size); err != nil {
+		if err := b.connect(o, provider, size); err != nil {
 			return nil, errors.Join(err, b.close())
 		}
 	}
 	return b, nil
 }
 
-// memory is a binding for n pictures without sessions.
-func memory(s shape, outDims ort.Shape, n int) *binding {
-	b := &binding{pictures: n, pixels: make([]byte, n*3*s.width*s.height), output: make([]float32, int64(n)*outDims.FlattenedSize())}
-	b.pinner.Pin(&b.pixels[0])
-	b.pinner.Pin(&b.output[0])
-	if !s.bytes {
-		b.input = make([]float32, len(b.pixels))
-		b.pinner.Pin(&b.input[0])
+// unbound is a binding for n pictures without sessions.
+func unbound(s shape, n int) (*binding, error) {
+	m, err := newMemory(s, n)
+	if err != nil {
+		return nil, err
 	}
-	return b
+	return &binding{memory: m}, nil
 }
 
 // connect makes the session for batches of one size.
-func (b *binding) connect(o Options, provider string, s shape, outDims ort.Shape, size int) error {
-	in, err := b.inputTensor(s, size)
+func (b *binding) connect(o Options, provider string, size int) error {
+	ins, outs, err := b.values(size)
 	if err != nil {
 		return err
 	}
-	dims := outDims.Clone()
-	dims[0] = int64(size)
-	out, err := tensor(b, b.output[:dims.FlattenedSize()], dims)
-	if err != nil {
-		return err
-	}
-	session, nodes, err := open(o, provider, s, in, out, size)
+	session, nodes, err := open(o, provider, b.shape, ins, outs, size)
 	if err != nil {
 		return fmt.Errorf("batch %d: %w", size, err)
 	}
 	b.sessions, b.nodes = append(b.sessions, sized{size, session}), nodes
-	return nil
-}
-
-// tensor wraps memory that ONNX Runtime will keep a pointer to.
-func tensor[T ort.TensorData](b *binding, memory []T, dims ort.Shape) (ort.Value, error) {
-	t, err := ort.NewTensor(dims, memory)
-	if err != nil {
-		return nil, fmt.Errorf("tensor %v: %w", dims, err)
-	}
-	b.tensors = append(b.tensors, t)
-	return t, nil
-}
-
-// inputTensor is the pixels themselves, or their floats.
-func (b *binding) inputTensor(s shape, size int) (ort.Value, error) {
-	n, h, w := int64(size), int64(s.height), int64(s.width)
-	if s.bytes {
-		return tensor(b, b.pixels[:n*h*w*3], ort.NewShape(n, h, w, 3))
-	}
-	return tensor(b, b.input[:n*h*w*3], ort.NewShape(n, 3, h, w))
-}
-
-// picture is the memory of the ith picture's input.
-func (b *binding) picture(i int) picture {
-	values := len(b.pixels) / b.pictures
-	p := picture{pixels: b.pixels[i*values : (i+1)*values]}
-	if b.input != nil {
-		p.input = b.input[i*values : (i+1)*values]
-	}
-	return p
-}
-
-// out is the output for the ith picture.
-func (b *binding) out(i int) []float32 {
-	values := len(b.output) / b.pictures
-	return b.output[i*values : (i+1)*values]
+	return b.ran(session, size)
 }
 
 // run runs the first n pictures in the smallest session that takes as many.
@@ -122,9 +67,13 @@ func (b *binding) out(i int) []float32 {
 // looked at by nobody.
 func (b *binding) run(n int) error {
 	for _, s := range b.sessions {
-		if s.batch >= n {
-			return s.session.Run()
+		if s.batch < n {
+			continue
 		}
+		if err := s.session.Run(); err != nil {
+			return err
+		}
+		return b.ran(s.session, s.batch)
 	}
 	return fmt.Errorf("a batch of %d, and sessions for %d at most", n, b.pictures)
 }
@@ -136,10 +85,6 @@ func (b *binding) close() error {
 	for _, s := range b.sessions {
 		errs = append(errs, s.session.Destroy())
 	}
-	for _, t := range b.tensors {
-		errs = append(errs, t.Destroy())
-	}
-	b.sessions, b.tensors = nil, nil
-	b.pinner.Unpin()
-	return errors.Join(errs...)
+	b.sessions = nil
+	return errors.Join(append(errs, b.memory.close())...)
 }

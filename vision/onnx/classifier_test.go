@@ -16,17 +16,17 @@ import (
 	"outstation/vision/testfiles"
 )
 
-// plain is a picture of one colour.
-type plain [3]int // red, green, blue
+// colour is a picture of one colour.
+type colour [3]int // red, green, blue
 
-func (p plain) Letterbox(dst []byte, w, h int, _ byte) (float64, error) {
+func (p colour) Letterbox(dst []byte, w, h int, _ byte) (float64, error) {
 	for i := range w * h {
 		dst[3*i], dst[3*i+1], dst[3*i+2] = byte(p[2]), byte(p[1]), byte(p[0])
 	}
 	return 1, nil
 }
 
-func (plain) Close() {}
+func (colour) Close() {}
 
 func classifierOptions(t *testing.T) ClassifierOptions {
 	return ClassifierOptions{Library: testfiles.Library().Need(t), ModelPath: "testdata/classifier.onnx", Labels: []string{"red", "green", "blue"}}
@@ -41,7 +41,7 @@ func TestClassifierAgreesWithPyTorch(t *testing.T) {
 	}
 	defer c.Close()
 	var answers []struct {
-		RGB    plain
+		RGB    colour
 		Scores []float64
 	}
 	b, err := os.ReadFile("testdata/classifier.json")

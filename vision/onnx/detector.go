@@ -13,6 +13,7 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 
 	"outstation/vision"
+	"outstation/vision/head"
 )
 
 // Detector is a model in ONNX Runtime sessions. It implements
@@ -21,7 +22,7 @@ import (
 type Detector struct {
 	info  vision.DetectorInfo
 	shape shape
-	head  vision.Head
+	head  head.Decoder
 	bound *binding
 	later *Options // of the detector that Upgrade makes; nil when there is none
 
@@ -33,7 +34,7 @@ type Detector struct {
 // slot is one frame of a batch.
 type slot struct {
 	at    int // its place in the memory, -1 when it is not there
-	scale float64
+	place head.Placement
 	found []vision.Detection
 }
 
@@ -82,29 +83,28 @@ func New(o Options) (*Detector, error) {
 
 // build finds out what the graph wants and makes a session for it.
 func build(o Options) (*Detector, error) {
-	var s shape
-	err := keepSignals(func() (err error) { s, err = inspect(o); return err })
-	if err != nil {
-		return nil, err
-	}
-	head, outDims, err := s.head(o)
+	var m model
+	err := keepSignals(func() (err error) { m, err = settle(o); return err })
 	if err != nil {
 		return nil, err
 	}
 	d := &Detector{
-		info:  vision.DetectorInfo{Model: o.ModelName, InputWidth: s.width, InputHeight: s.height, ModelSHA256: o.SHA256, Runtime: "onnxruntime " + ort.GetVersion()},
-		shape: s,
-		head:  head,
+		info: vision.DetectorInfo{
+			Model: o.ModelName, InputWidth: m.shape.width, InputHeight: m.shape.height, Head: string(m.shape.form), Settings: m.notes,
+			ModelSHA256: o.SHA256, Runtime: "onnxruntime " + ort.GetVersion(),
+		},
+		shape: m.shape,
+		head:  m.decoder,
 	}
-	return d, d.connect(o, outDims)
+	return d, d.connect(o)
 }
 
 // connect makes the session with the first provider that works, and notes why
 // those before it did not.
-func (d *Detector) connect(o Options, outDims ort.Shape) error {
+func (d *Detector) connect(o Options) error {
 	var errs []error
 	for _, provider := range slices.Compact(slices.Clone(o.Providers)) {
-		err := d.connectTo(o, provider, outDims)
+		err := d.connectTo(o, provider)
 		if err == nil {
 			d.info.Provider = provider
 			d.slots, d.results = make([]slot, d.info.MaxBatch), make([]vision.Result, d.info.MaxBatch)
@@ -147,7 +147,7 @@ func (d *Detector) DetectBatch(frames []vision.Frame) ([]vision.Result, vision.T
 	ran := time.Now()
 	t.Run = ran.Sub(prepared)
 	for i := range frames {
-		d.decode(i, frames[i])
+		d.decode(i)
 	}
 	t.Postprocess = time.Since(ran)
 	return d.results[:len(frames)], t, nil
@@ -158,7 +158,7 @@ func (d *Detector) DetectBatch(frames []vision.Frame) ([]vision.Result, vision.T
 func (d *Detector) prepare(frames []vision.Frame) (n int) {
 	for i, f := range frames {
 		s := &d.slots[i]
-		s.scale, d.results[i].Err = prepare(f, d.bound.picture(n), d.shape)
+		s.place, d.results[i].Err = d.bound.prepare(n, f)
 		s.at = n
 		if d.results[i].Err != nil {
 			s.at = -1
@@ -170,12 +170,12 @@ func (d *Detector) prepare(frames []vision.Frame) (n int) {
 }
 
 // decode makes the result of the ith frame.
-func (d *Detector) decode(i int, f vision.Frame) {
+func (d *Detector) decode(i int) {
 	s, r := &d.slots[i], &d.results[i]
 	s.found = s.found[:0]
 	if s.at >= 0 {
 		var found []vision.Detection
-		found, r.Err = d.head.Decode(d.bound.out(s.at), s.scale, f.Width, f.Height)
+		found, r.Err = d.head.Decode(d.bound.outputs(s.at), s.place)
 		s.found = append(s.found, found...) // the head's memory is for one picture
 	}
 	r.Detections = s.found

@@ -162,7 +162,7 @@ func TestNewErrorsSayWhatToDo(t *testing.T) {
 		"another library": {func(o *Options) { o.Library = other }, []string{other, "already runs", "restart"}, ErrLibrary},
 		"no model":        {func(o *Options) { o.ModelPath = other }, []string{other, "vision.models"}, os.ErrNotExist},
 		"not a model":     {func(o *Options) { o.ModelPath = notModel }, []string{notModel, "ONNX Runtime"}, nil},
-		"wrong classes":   {func(o *Options) { o.Classes = []string{"scratch"} }, []string{"3549×6", "85"}, nil},
+		"wrong classes":   {func(o *Options) { o.Classes = []string{"scratch"} }, []string{"3549×85", "yolox", "80 classes, but 1"}, nil},
 		"bad provider":    {func(o *Options) { o.Providers = []string{"tpu"} }, []string{"tpu", "tensorrt, cuda or cpu"}, nil},
 		"bad confidence":  {func(o *Options) { o.Confidence = 2 }, []string{"confidence 2"}, nil},
 		"no name":         {func(o *Options) { o.ModelName = "" }, []string{"model name"}, nil},
@@ -205,13 +205,11 @@ func BenchmarkDetect(b *testing.B) {
 }
 
 func BenchmarkPreprocess(b *testing.B) {
-	f := firstFrame(b)
-	pixels, planar := make([]byte, 3*416*416), make([]float32, 3*416*416)
+	d, f := newDetector(b, nil), firstFrame(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := f.Image.Letterbox(pixels, 416, 416, letterboxPad); err != nil {
+		if _, err := d.bound.prepare(0, f); err != nil {
 			b.Fatal(err)
 		}
-		vision.HWCToCHW(planar, pixels)
 	}
 }

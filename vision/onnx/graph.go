@@ -3,20 +3,29 @@
 package onnx
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
 
-	"outstation/vision"
+	"outstation/vision/head"
+	"outstation/vision/modelfile"
 )
 
-// shape is what a model's graph says about its input and output.
+// shape is a model as it is run: what its graph says, and what was settled
+// about the rest.
 type shape struct {
-	input, output string
-	width, height int  // pixels
-	batch         int  // pictures in a run, where the graph fixes it; else 0
-	bytes         bool // the input is uint8, height×width×3; else float32, 3×height×width
-	outDims       ort.Shape
+	inputs  []head.Port
+	outputs []head.Port // those that are run, in the decoder's order
+	image   int         // which input is the picture
+	planar  bool        // its channels are planes (NCHW); else interleaved (NHWC)
+	batch   int         // images of a run, where the graph fixes it; else 0
+	width   int         // pixels
+	height  int         // pixels
+	form    head.Form
+	prep    head.Preparation
 }
 
 // file is a model, in a file or in memory.
@@ -25,79 +34,173 @@ type file struct {
 	data []byte // nil for what is in a file
 }
 
-func (f file) info() ([]ort.InputOutputInfo, []ort.InputOutputInfo, error) {
+// graph reads the inputs and outputs, and the exporter's metadata. Nothing is
+// optimised for it.
+func (f file) graph() (g head.Graph, props map[string]string, err error) {
+	options, err := ort.NewSessionOptions()
+	if err != nil {
+		return g, nil, err
+	}
+	defer func() { err = errors.Join(err, options.Destroy()) }()
+	if err := options.SetGraphOptimizationLevel(ort.GraphOptimizationLevelDisableAll); err != nil {
+		return g, nil, err
+	}
+	inputs, outputs, err := f.info(options)
+	if err != nil {
+		return g, nil, fmt.Errorf("not a model that ONNX Runtime reads: %w", err)
+	}
+	g = head.Graph{Inputs: ports(inputs), Outputs: ports(outputs)}
+	props, err = f.metadata(options)
+	return g, props, err
+}
+
+func (f file) info(options *ort.SessionOptions) ([]ort.InputOutputInfo, []ort.InputOutputInfo, error) {
 	if f.data != nil {
 		return ort.GetInputOutputInfoWithONNXData(f.data)
 	}
-	return ort.GetInputOutputInfo(f.path)
+	return ort.GetInputOutputInfoWithOptions(f.path, options)
 }
 
-func (f file) session(s shape, in, out ort.Value, options *ort.SessionOptions) (*ort.AdvancedSession, error) {
-	inputs, outputs, ins, outs := []string{s.input}, []string{s.output}, []ort.Value{in}, []ort.Value{out}
+func (f file) metadata(options *ort.SessionOptions) (props map[string]string, err error) {
+	var m *ort.ModelMetadata
+	if f.data != nil {
+		m, err = ort.GetModelMetadataWithONNXData(f.data)
+	} else {
+		m, err = ort.GetModelMetadataWithOptions(f.path, options)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the graph's metadata: %w", err)
+	}
+	defer func() { err = errors.Join(err, m.Destroy()) }()
+	keys, err := m.GetCustomMetadataMapKeys()
+	if err != nil {
+		return nil, fmt.Errorf("the graph's metadata: %w", err)
+	}
+	props = make(map[string]string, len(keys))
+	for _, key := range keys {
+		if props[key], _, err = m.LookupCustomMetadataMap(key); err != nil {
+			return nil, fmt.Errorf("the graph's metadata: %q: %w", key, err)
+		}
+	}
+	return props, nil
+}
+
+// types are those that tensors are made of here.
+var types = map[ort.TensorElementDataType]head.Type{
+	ort.TensorElementDataTypeFloat:   head.Float32,
+	ort.TensorElementDataTypeFloat16: head.Float16,
+	ort.TensorElementDataTypeUint8:   head.Uint8,
+	ort.TensorElementDataTypeInt32:   head.Int32,
+	ort.TensorElementDataTypeInt64:   head.Int64,
+}
+
+func ports(infos []ort.InputOutputInfo) []head.Port {
+	var out []head.Port
+	for _, info := range infos {
+		p := head.Port{Name: info.Name, Type: types[info.DataType]}
+		if p.Type == "" {
+			p.Type = head.Type(info.DataType.String())
+		}
+		for _, d := range info.Dimensions {
+			p.Dims = append(p.Dims, int(max(d, -1)))
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// inspect finds the picture among the inputs, and its size. Where the graph
+// leaves that open, the model file says it, or the metadata.
+func inspect(g head.Graph, f modelfile.File, m modelfile.Metadata) (shape, error) {
+	s := shape{inputs: g.Inputs, outputs: g.Outputs, image: -1}
+	for i, p := range g.Inputs {
+		switch {
+		case p.Name == head.SizesInput && p.Type == head.Int64 && len(p.Dims) == 2 && p.Dims[1] == 2:
+		case len(p.Dims) == 4 && s.image < 0:
+			s.image = i
+		default:
+			return s, fmt.Errorf("input %v: want one picture, and beside it at most %s int64 1×2", p, head.SizesInput)
+		}
+	}
+	if s.image < 0 {
+		return s, fmt.Errorf("inputs %v: want a picture, 1×3×height×width or 1×height×width×3", g.Inputs)
+	}
+	p := g.Inputs[s.image]
+	planar, interleaved := p.Dims[1] == 3, p.Dims[3] == 3
+	if planar == interleaved || (p.Type != head.Float32 && p.Type != head.Float16 && p.Type != head.Uint8) {
+		return s, fmt.Errorf("input %v: want float32, float16 or uint8, of 1×3×height×width or 1×height×width×3", p)
+	}
+	rows, columns := p.Dims[1], p.Dims[2]
+	if planar {
+		rows, columns = p.Dims[2], p.Dims[3]
+	}
+	s.planar, s.batch = planar, max(p.Dims[0], 0)
+	var err error
+	if s.width, s.height, err = inputSize(columns, rows, f, m); err != nil {
+		return s, fmt.Errorf("input %v: %w", p, err)
+	}
+	return s, nil
+}
+
+// inputSize reconciles what the graph says of its input with what others say.
+func inputSize(columns, rows int, f modelfile.File, m modelfile.Metadata) (w, h int, err error) {
+	w, h = columns, rows
+	if w < 0 {
+		w = cmp.Or(f.Width, m.Width)
+	}
+	if h < 0 {
+		h = cmp.Or(f.Height, m.Height)
+	}
+	if w <= 0 || h <= 0 {
+		return 0, 0, errors.New("its size is open; say it as input: {width: …, height: …} in model.yaml")
+	}
+	if f.Width > 0 && (w != f.Width || h != f.Height) {
+		return 0, 0, fmt.Errorf("the graph wants %d×%d pixels, model.yaml says %d×%d", w, h, f.Width, f.Height)
+	}
+	return w, h, nil
+}
+
+// leftOpen reports whether a dimension besides the batch is not known before a run.
+func leftOpen(p head.Port) bool {
+	for i, d := range p.Dims {
+		if i > 0 && d < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// session makes a session of bound tensors. An output that is nil is allocated
+// by each run.
+func (f file) session(s shape, ins, outs []ort.Value, options *ort.SessionOptions) (session, error) {
+	inputs, outputs := names(s.inputs), names(s.outputs)
+	own := make([]bool, len(outs))
+	for i, out := range outs {
+		own[i] = out == nil
+	}
+	if slices.Contains(own, true) {
+		dynamic, err := f.dynamic(inputs, outputs, options)
+		if err != nil {
+			return nil, err
+		}
+		return &varying{dynamic, ins, outs, own}, nil
+	}
 	if f.data != nil {
 		return ort.NewAdvancedSessionWithONNXData(f.data, inputs, outputs, ins, outs, options)
 	}
 	return ort.NewAdvancedSession(f.path, inputs, outputs, ins, outs, options)
 }
 
-// inspect reads the names and sizes from the graph. A size that the graph
-// leaves open is the configured one.
-func inspect(o Options) (shape, error) {
-	inputs, outputs, err := o.file().info()
-	if err != nil {
-		return shape{}, fmt.Errorf("not a model that ONNX Runtime reads: %w", err)
+func (f file) dynamic(inputs, outputs []string, options *ort.SessionOptions) (*ort.DynamicAdvancedSession, error) {
+	if f.data != nil {
+		return ort.NewDynamicAdvancedSessionWithONNXData(f.data, inputs, outputs, options)
 	}
-	if len(inputs) != 1 || len(outputs) != 1 {
-		return shape{}, fmt.Errorf("%d inputs and %d outputs, want one of each", len(inputs), len(outputs))
-	}
-	in, out := inputs[0], outputs[0]
-	s := shape{input: in.Name, output: out.Name, outDims: out.Dimensions}
-	if out.DataType != ort.TensorElementDataTypeFloat {
-		return s, fmt.Errorf("output of type %v, want float32", out.DataType)
-	}
-	dims := in.Dimensions
-	switch {
-	case in.DataType == ort.TensorElementDataTypeFloat && len(dims) == 4 && dims[1] == 3:
-		s.height, s.width = size(dims[2], o.InputSize), size(dims[3], o.InputSize)
-	case in.DataType == ort.TensorElementDataTypeUint8 && len(dims) == 4 && dims[3] == 3:
-		s.height, s.width, s.bytes = size(dims[1], o.InputSize), size(dims[2], o.InputSize), true
-	default:
-		return s, fmt.Errorf("input %v of type %v, want float32 batch×3×height×width or uint8 batch×height×width×3", dims, in.DataType)
-	}
-	s.batch = max(0, int(dims[0]))
-	if len(out.Dimensions) > 0 && s.batch == 0 { // some exports leave only the input open
-		s.batch = max(0, int(out.Dimensions[0]))
-	}
-	return s, nil
+	return ort.NewDynamicAdvancedSession(f.path, inputs, outputs, options)
 }
 
-// head finds out from the output's shape how to decode it, and returns that
-// shape for one picture, with nothing left open.
-func (s shape) head(o Options) (vision.Head, ort.Shape, error) {
-	opts := vision.HeadOptions{Width: s.width, Height: s.height, Classes: o.Classes, Confidence: o.Confidence, IoU: o.IoU}
-	yolox, err := vision.NewYOLOX(opts)
-	if err != nil {
-		return nil, nil, err
+func names(ports []head.Port) (out []string) {
+	for _, p := range ports {
+		out = append(out, p.Name)
 	}
-	rows, columns := int64(yolox.Rows()), int64(yolox.Columns())
-	dims := s.outDims
-	switch {
-	case len(dims) == 3 && fits(dims[0], int64(s.batch)) && fits(dims[1], rows) && fits(dims[2], columns):
-		return yolox, ort.NewShape(1, rows, columns), nil
-	case len(dims) == 3 && fits(dims[0], int64(s.batch)) && dims[1] == columns-1 && dims[2] > 0:
-		head, err := vision.NewYOLOv8(opts, int(dims[2]))
-		return head, ort.NewShape(1, dims[1], dims[2]), err
-	}
-	return nil, nil, fmt.Errorf("output %v, want batch×%d×%d (YOLOX) or batch×%d×cells (YOLOv8), as %d classes and input %d×%d ask for",
-		dims, rows, columns, columns-1, len(o.Classes), s.width, s.height)
-}
-
-// fits reports whether a dimension is want or left open (negative).
-func fits(dim, want int64) bool { return dim == want || dim < 0 }
-
-func size(dim int64, open int) int {
-	if dim < 0 {
-		return open
-	}
-	return int(dim)
+	return out
 }

@@ -10,6 +10,7 @@ import (
 	ort "github.com/yalue/onnxruntime_go"
 
 	"outstation/vision"
+	"outstation/vision/head"
 	"outstation/vision/sim"
 	"outstation/vision/sim/detector"
 	"outstation/vision/testfiles"
@@ -19,7 +20,7 @@ import (
 func lineDetector(t testing.TB, confidence float64) *Detector {
 	t.Helper()
 	d, err := New(Options{
-		Library: testfiles.Library().Need(t), Model: detector.ONNX(), ModelName: "line", Classes: detector.Classes(), Confidence: confidence, Threads: 1,
+		Library: testfiles.Library().Need(t), Model: detector.ONNX(), ModelName: "line", File: detector.File(), Confidence: confidence, Threads: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +53,7 @@ func TestBuiltInModelFindsTheLine(t *testing.T) {
 		}
 		scorer.Add(line.Truth(index).Labels(), found)
 	}
-	classes, mean := scorer.Result(vision.DefaultConfidence)
+	classes, mean := scorer.Result(head.DefaultConfidence)
 	t.Logf("mAP@0.5 %.3f, %+v", mean, classes)
 	if mean < 0.90 || classes[0].AP < 0.98 {
 		t.Errorf("mAP@0.5 %.3f, part %.3f; want 0.90 and 0.98 at least", mean, classes[0].AP)
@@ -111,7 +112,7 @@ func TestBatchOfTheBuiltInModel(t *testing.T) {
 	}
 	pixels := make([]byte, 2*3*width*height)
 	for i := range 2 {
-		if _, err := line.Image(int64(500*i)).Letterbox(pixels[i*3*width*height:], width, height, letterboxPad); err != nil {
+		if _, err := line.Image(int64(500*i)).Letterbox(pixels[i*3*width*height:], width, height, 114); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"runtime"
 
-	"outstation/vision"
+	"outstation/vision/modelfile"
 )
 
 // The execution providers that can be asked for.
@@ -19,21 +19,22 @@ const (
 
 // Options configures a detector.
 type Options struct {
-	Library    string   // path of libonnxruntime; the same for the whole process
-	ModelPath  string   // path of a model in ONNX form
-	Model      []byte   // or the model itself
-	ModelName  string   // what events call it
-	SHA256     string   // of the model, in hex, as the caller computed it; Info repeats it
-	Providers  []string // in order of preference; empty means cpu
-	Threads    int      // intra-op threads on the CPU; 0 means one per CPU
-	Classes    []string // empty means COCO's
-	Confidence float64  // least confidence, in (0, 1); 0 means vision.DefaultConfidence
-	IoU        float64  // NMS threshold, in (0, 1]; 0 means vision.DefaultIoU
+	Library   string   // path of libonnxruntime; the same for the whole process
+	ModelPath string   // path of a model in ONNX form
+	Model     []byte   // or the model itself
+	ModelName string   // what events call it
+	SHA256    string   // of the model, in hex, as the caller computed it; Info repeats it
+	Providers []string // in order of preference; empty means cpu
+	Threads   int      // intra-op threads on the CPU; 0 means one per CPU
 
-	// InputSize is the side in pixels, a multiple of 32, of a model whose
-	// input size is dynamic; 0 means DefaultInputSize. A model with a fixed
-	// input ignores it.
-	InputSize int
+	// These win over the model file and the graph's metadata. Without any of
+	// them classes are COCO's, and thresholds head's defaults.
+	Classes    []string
+	Confidence float64 // least confidence, in (0, 1); 0 means that it is not said
+	IoU        float64 // NMS threshold, in (0, 1]; 0 means that it is not said
+
+	// File is the model file. Without it, it is looked for beside ModelPath.
+	File *modelfile.File
 
 	// MaxBatch is how many pictures of a graph with a dynamic batch one run
 	// takes at most; 0 chooses by measuring when the model is loaded, except on
@@ -63,9 +64,6 @@ func (o Options) where() string {
 	return "at " + o.ModelPath
 }
 
-// DefaultInputSize is the input of YOLOX's small models.
-const DefaultInputSize = 416
-
 // check fills in defaults and reports every impossible option at once.
 func (o Options) check() (Options, error) {
 	var errs []error
@@ -89,12 +87,6 @@ func (o Options) check() (Options, error) {
 	}
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()
-	}
-	if len(o.Classes) == 0 {
-		o.Classes = vision.COCO()
-	}
-	if o.InputSize == 0 {
-		o.InputSize = DefaultInputSize
 	}
 	if err := errors.Join(errs...); err != nil {
 		return o, fmt.Errorf("onnx: options: %w", err)

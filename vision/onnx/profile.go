@@ -112,8 +112,15 @@ func profile(o Options, options *ort.SessionOptions) (_ *profiler, err error) {
 }
 
 // end stops recording and returns the nodes that ran.
-func (p *profiler) end(session *ort.AdvancedSession) ([]node, error) {
-	handle, err := handle(session, "ortSession")
+func (p *profiler) end(made session) ([]node, error) {
+	if v, ok := made.(*varying); ok {
+		inner, err := handle(v.DynamicAdvancedSession, "s")
+		if err != nil {
+			return nil, err
+		}
+		made = (*ort.AdvancedSession)(inner)
+	}
+	handle, err := handle(made, "ortSession")
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 
 // open makes a session on one provider for batches of one size, runs it once,
 // and proves by the profile of that run that its nodes are on the provider.
-func open(o Options, provider string, s shape, in, out ort.Value, size int) (session *ort.AdvancedSession, nodes []vision.NodeCount, err error) {
+func open(o Options, provider string, s shape, ins, outs []ort.Value, size int) (made session, nodes []vision.NodeCount, err error) {
 	options, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, nil, err
@@ -25,20 +25,20 @@ func open(o Options, provider string, s shape, in, out ort.Value, size int) (ses
 		if err := configure(options, o, provider, size); err != nil {
 			return err
 		}
-		session, nodes, err = openProven(o, provider, s, in, out, options)
+		made, nodes, err = openProven(o, provider, s, ins, outs, options)
 		return err
 	})
-	return session, nodes, err
+	return made, nodes, err
 }
 
 // openProven is open with options that are complete.
-func openProven(o Options, provider string, s shape, in, out ort.Value, options *ort.SessionOptions) (_ *ort.AdvancedSession, _ []vision.NodeCount, err error) {
+func openProven(o Options, provider string, s shape, ins, outs []ort.Value, options *ort.SessionOptions) (_ session, _ []vision.NodeCount, err error) {
 	p, err := profile(o, options)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	session, err := o.file().session(s, in, out, options)
+	session, err := o.file().session(s, ins, outs, options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,4 +140,45 @@ func useCUDA(options *ort.SessionOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Destroy()) }()
 	return options.AppendExecutionProviderCUDA(p)
+}
+
+// session is what runs a model: its inputs and outputs are bound already.
+type session interface {
+	Run() error
+	Destroy() error
+}
+
+// varying is a session some of whose outputs have a size that is not known
+// before the run: ONNX Runtime allocates them each time, and the library copies
+// them.
+type varying struct {
+	*ort.DynamicAdvancedSession
+	ins, outs []ort.Value
+	own       []bool // which of outs are the run's
+}
+
+// Run runs the model, and frees what the run before allocated.
+func (v *varying) Run() error {
+	if err := v.free(); err != nil {
+		return err
+	}
+	return v.DynamicAdvancedSession.Run(v.ins, v.outs)
+}
+
+func (v *varying) free() error {
+	for i, own := range v.own {
+		if !own || v.outs[i] == nil {
+			continue
+		}
+		if err := v.outs[i].Destroy(); err != nil {
+			return err
+		}
+		v.outs[i] = nil
+	}
+	return nil
+}
+
+// Destroy frees the session and its last outputs.
+func (v *varying) Destroy() error {
+	return errors.Join(v.free(), v.DynamicAdvancedSession.Destroy())
 }

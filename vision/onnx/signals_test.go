@@ -92,7 +92,7 @@ func TestSignalChild(t *testing.T) {
 	opened := make(chan struct{})
 	p, err := vision.New(vision.Options{
 		Models: []vision.ModelOptions{{Name: "line", Open: func(ctx context.Context) (vision.Detector, error) {
-			d, err := New(Options{Library: library, Model: detector.ONNX(), ModelName: "line", Classes: detector.Classes(), MaxBatch: 8})
+			d, err := New(Options{Library: library, Model: detector.ONNX(), ModelName: "line", File: detector.File(), MaxBatch: 8})
 			if err == nil && os.Getenv("SIGNAL_SPOIL") != "" {
 				_, err = sigaction(int(syscall.SIGTERM), &action{})
 			}

@@ -8,6 +8,8 @@ import (
 )
 
 var (
+	_ vision.Stretcher = (*cutout)(nil)
+
 	_ vision.Cropper = (*lineImage)(nil)
 	_ vision.Cropper = (*Image)(nil)
 )
@@ -62,6 +64,17 @@ func (p *cutout) Letterbox(dst []byte, width, height int, pad byte) (float64, er
 	}
 	fill(dst[h*width*3:height*width*3], pad)
 	return scale, nil
+}
+
+// Stretch scales bilinearly to exactly width×height.
+func (p *cutout) Stretch(dst []byte, width, height int) error {
+	if width <= 0 || height <= 0 || len(dst) < width*height*3 {
+		return fmt.Errorf("sim: stretch to %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
+	}
+	for y := range height {
+		p.scaleRow(dst[y*width*3:(y+1)*width*3], width, y, height)
+	}
+	return nil
 }
 
 // scaleRow is row y of h of the part scaled to w columns.

@@ -19,7 +19,10 @@ type Image struct {
 	Width, Height int // pixels
 }
 
-var _ vision.Image = (*Image)(nil)
+var (
+	_ vision.Image     = (*Image)(nil)
+	_ vision.Stretcher = (*Image)(nil)
+)
 
 // Square is the truth about the frame: where the square is, in pixels. Its
 // side is a quarter of the shorter side of the frame.
@@ -46,11 +49,27 @@ func (m *Image) Letterbox(dst []byte, width, height int, pad byte) (float64, err
 		return 0, fmt.Errorf("sim: letterbox of %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
 	}
 	w, h, scale := vision.Fit(m.Width, m.Height, width, height)
+	m.draw(dst, width, w, h, pad, scale, scale)
+	fill(dst[h*width*3:height*width*3], pad)
+	return scale, nil
+}
+
+// Stretch draws the pattern at the size asked for, by nearest neighbour.
+func (m *Image) Stretch(dst []byte, width, height int) error {
+	if width <= 0 || height <= 0 || len(dst) < width*height*3 {
+		return fmt.Errorf("sim: stretch to %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
+	}
+	m.draw(dst, width, width, height, 0, float64(width)/float64(m.Width), float64(height)/float64(m.Height))
+	return nil
+}
+
+// draw draws the pattern as w×h pixels into rows of width, whose rest is pad.
+func (m *Image) draw(dst []byte, width, w, h int, pad byte, scaleX, scaleY float64) {
 	row := dst[:width*3]
 	fill(row, pad)
 	for x := range w {
 		grey := byte(backgroundDark)
-		if int(float64(x)/scale)/64%2 == 1 {
+		if int(float64(x)/scaleX)/64%2 == 1 {
 			grey = backgroundLight
 		}
 		row[3*x], row[3*x+1], row[3*x+2] = grey, grey, grey
@@ -58,18 +77,11 @@ func (m *Image) Letterbox(dst []byte, width, height int, pad byte) (float64, err
 	for y := 1; y < h; y++ {
 		copy(dst[y*width*3:], row)
 	}
-	fill(dst[h*width*3:height*width*3], pad)
-	m.drawSquare(dst, width, w, h, scale)
-	return scale, nil
-}
-
-// drawSquare draws the square into a letterbox whose picture is w×h.
-func (m *Image) drawSquare(dst []byte, stride, w, h int, scale float64) {
 	b := m.Square()
-	x0, x1 := int(b.X*scale), min(int((b.X+b.W)*scale), w)
-	for y := int(b.Y * scale); y < min(int((b.Y+b.H)*scale), h); y++ {
+	x0, x1 := int(b.X*scaleX), min(int((b.X+b.W)*scaleX), w)
+	for y := int(b.Y * scaleY); y < min(int((b.Y+b.H)*scaleY), h); y++ {
 		for x := x0; x < x1; x++ {
-			at := (y*stride + x) * 3
+			at := (y*width + x) * 3
 			dst[at], dst[at+1], dst[at+2] = 0, 140, 255
 		}
 	}

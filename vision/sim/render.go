@@ -78,9 +78,25 @@ func (m *lineImage) Letterbox(dst []byte, width, height int, pad byte) (float64,
 	if width <= 0 || height <= 0 || len(dst) < width*height*3 {
 		return 0, fmt.Errorf("sim: letterbox of %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
 	}
+	w, h, scale := vision.Fit(m.line.opts.Width, m.line.opts.Height, width, height)
+	m.draw(dst, width, w, h, pad)
+	fill(dst[h*width*3:height*width*3], pad)
+	return scale, nil
+}
+
+// Stretch draws the frame and scales it bilinearly.
+func (m *lineImage) Stretch(dst []byte, width, height int) error {
+	if width <= 0 || height <= 0 || len(dst) < width*height*3 {
+		return fmt.Errorf("sim: stretch to %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
+	}
+	m.draw(dst, width, width, height, 0)
+	return nil
+}
+
+// draw writes the frame as w×h pixels into rows of width, whose rest is pad.
+func (m *lineImage) draw(dst []byte, width, w, h int, pad byte) {
 	l := m.line
 	m.begin()
-	w, h, scale := vision.Fit(l.opts.Width, l.opts.Height, width, height)
 	whole := w == l.opts.Width && h == l.opts.Height
 	if !whole {
 		m.drawn.sampleColumns(w, l.opts.Width)
@@ -94,8 +110,6 @@ func (m *lineImage) Letterbox(dst []byte, width, height int, pad byte) (float64,
 		}
 		fill(row[w*3:], pad)
 	}
-	fill(dst[h*width*3:height*width*3], pad)
-	return scale, nil
 }
 
 // begin gives the image a canvas, if it has none.

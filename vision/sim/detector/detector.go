@@ -6,6 +6,8 @@ package detector
 import (
 	_ "embed" // the model
 
+	"outstation/vision/head"
+	"outstation/vision/modelfile"
 	"outstation/vision/sim"
 )
 
@@ -21,3 +23,11 @@ func ONNX() []byte { return model }
 
 // Classes are those of the model's outputs, in order.
 func Classes() []string { return sim.Classes() }
+
+// File is the model file, the same as line.yaml.
+func File() *modelfile.File {
+	pad := byte(114)
+	return &modelfile.File{
+		Head: string(head.YOLOv8), Classes: sim.Classes(), Colour: head.BGR, Letterbox: head.LetterboxTopLeft, Pad: &pad,
+	}
+}

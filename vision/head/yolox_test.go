@@ -1,4 +1,4 @@
-package vision
+package head
 
 import (
 	"cmp"
@@ -6,7 +6,24 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"outstation/vision"
 )
+
+// yolox is the decoder of YOLOX' raw output.
+func yolox(tb testing.TB, o Options) *yoloRows {
+	tb.Helper()
+	d, err := New(YOLOX, o, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return d.(*yoloRows)
+}
+
+// rowsOf is one output of rows.
+func rowsOf(columns int, data []float32) []Tensor {
+	return []Tensor{{[]int{len(data) / columns, columns}, data}}
+}
 
 // refBox is a detection of the reference decoder.
 type refBox struct {
@@ -92,13 +109,10 @@ func TestDecodeMatchesTheReference(t *testing.T) {
 	for round := range 200 {
 		size, classes := 32*(1+r.IntN(13)), 1+r.IntN(80)
 		threshold, overlap, scale := 0.05+r.Float64()*0.8, 0.2+r.Float64()*0.7, 0.2+r.Float64()
-		y, err := NewYOLOX(HeadOptions{Width: size, Height: size, Classes: COCO()[:classes], Confidence: threshold, IoU: overlap})
-		if err != nil {
-			t.Fatal(err)
-		}
-		out := randomOutput(r, y.Rows(), classes, r.IntN(30))
+		y := yolox(t, Options{Width: size, Height: size, Classes: vision.COCO()[:classes], Confidence: threshold, IoU: overlap})
+		out := randomOutput(r, len(y.cells), classes, r.IntN(30))
 		fw, fh := int(float64(size)/scale), int(float64(size)/scale*0.75)
-		got, err := y.Decode(out, scale, fw, fh)
+		got, err := y.Decode(rowsOf(5+classes, out), TopLeft(scale, fw, fh))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +126,7 @@ func TestDecodeMatchesTheReference(t *testing.T) {
 		for i, w := range want {
 			g := got[i]
 			off := max(math.Abs(g.Box.X-w.x0), math.Abs(g.Box.Y-w.y0), math.Abs(g.Box.X+g.Box.W-w.x1), math.Abs(g.Box.Y+g.Box.H-w.y1))
-			if g.Class != COCO()[w.class] || g.Confidence != w.score || off > 1e-2 {
+			if g.Class != vision.COCO()[w.class] || g.Confidence != w.score || off > 1e-2 {
 				t.Fatalf("round %d, detection %d: got %+v, want %+v", round, i, g, w)
 			}
 		}
@@ -121,25 +135,22 @@ func TestDecodeMatchesTheReference(t *testing.T) {
 
 // one returns the output of a 32×32 model with one class in which a single
 // cell speaks.
-func one(t *testing.T, cell int, values ...float32) (*YOLOX, []float32) {
+func one(t *testing.T, cell int, values ...float32) (*yoloRows, []Tensor) {
 	t.Helper()
-	y, err := NewYOLOX(HeadOptions{Width: 32, Height: 32, Classes: []string{"x"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := make([]float32, y.Rows()*y.Columns())
+	y := yolox(t, Options{Width: 32, Height: 32, Classes: []string{"x"}})
+	out := make([]float32, len(y.cells)*6)
 	copy(out[cell*6:], values)
-	return y, out
+	return y, rowsOf(6, out)
 }
 
 func TestDecodeByHand(t *testing.T) {
 	// Cell 5 of stride 8 is column 1, row 1; exp(0) = 1 makes the box 8×8.
 	y, out := one(t, 5, 0.5, 0.25, 0, 0, 0.8, 0.5)
-	got, err := y.Decode(out, 0.5, 64, 64)
+	got, err := y.Decode(out, TopLeft(0.5, 64, 64))
 	if err != nil || len(got) != 1 {
 		t.Fatalf("got %v, %v", got, err)
 	}
-	want := Detection{Class: "x", Confidence: float64(float32(0.8)) * 0.5, Box: Box{X: 16, Y: 12, W: 16, H: 16}}
+	want := detection("x", float64(float32(0.8))*0.5, 16, 12, 16, 16)
 	if got[0] != want {
 		t.Errorf("got %+v, want %+v", got[0], want)
 	}
@@ -152,36 +163,36 @@ func TestDecodeSurvivesNonsense(t *testing.T) {
 		"nan class": {0, 0, 0, 0, 1, nan}, "outside": {100, 100, 0, 0, 1, 1}, "infinite centre": {inf, 0, 0, 0, 1, 1},
 	} {
 		y, out := one(t, 0, values...)
-		if got, err := y.Decode(out, 1, 32, 32); err != nil || len(got) != 0 {
+		if got, err := y.Decode(out, TopLeft(1, 32, 32)); err != nil || len(got) != 0 {
 			t.Errorf("%s: %v, %v; want nothing", name, got, err)
 		}
 	}
 	y, out := one(t, 0, 0, 0, 100, 100, 1, 1)
-	if got, _ := y.Decode(out, 1, 32, 24); len(got) != 1 || got[0].Box != (Box{0, 0, 32, 24}) {
+	if got, _ := y.Decode(out, TopLeft(1, 32, 24)); len(got) != 1 || got[0].Box != (vision.Box{W: 32, H: 24}) {
 		t.Errorf("a box larger than the frame: %v, want it clipped", got)
 	}
-	if _, err := y.Decode(out[1:], 1, 32, 32); err == nil {
+	if _, err := y.Decode(rowsOf(6, out[0].Data[6:]), TopLeft(1, 32, 32)); err == nil {
 		t.Error("no error for an output of the wrong length")
 	}
-	if _, err := y.Decode(out, 0, 32, 32); err == nil {
+	if _, err := y.Decode(out, TopLeft(0, 32, 32)); err == nil {
 		t.Error("no error for a scale of 0")
 	}
 }
 
-func TestNewYOLOXRefuses(t *testing.T) {
-	for _, o := range []HeadOptions{
-		{Width: 33, Height: 32, Classes: COCO()},
-		{Width: 32, Height: 0, Classes: COCO()},
+func TestNewRefuses(t *testing.T) {
+	for _, o := range []Options{
+		{Width: 33, Height: 32, Classes: vision.COCO()},
+		{Width: 32, Height: 0, Classes: vision.COCO()},
 		{Width: 32, Height: 32},
-		{Width: 32, Height: 32, Classes: COCO(), Confidence: 1},
-		{Width: 32, Height: 32, Classes: COCO(), IoU: -1},
-		{Width: 32, Height: 32, Classes: COCO(), IoU: math.NaN()},
+		{Width: 32, Height: 32, Classes: vision.COCO(), Confidence: 1},
+		{Width: 32, Height: 32, Classes: vision.COCO(), IoU: -1},
+		{Width: 32, Height: 32, Classes: vision.COCO(), IoU: math.NaN()},
 	} {
-		if _, err := NewYOLOX(o); err == nil {
+		if _, err := New(YOLOX, o, nil); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}
 	}
-	if n := len(COCO()); n != 80 {
+	if n := len(vision.COCO()); n != 80 {
 		t.Errorf("%d classes, want 80", n)
 	}
 }

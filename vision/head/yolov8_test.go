@@ -1,21 +1,32 @@
-package vision
+package head
 
 import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"outstation/vision"
 )
+
+// columnsOf is one output of columns.
+func columnsOf(rows int, data []float32) []Tensor {
+	return []Tensor{{[]int{rows, len(data) / rows}, data}}
+}
+
+func detection(class string, confidence, x, y, w, h float64) vision.Detection {
+	return vision.Detection{Class: class, Confidence: confidence, Box: vision.Box{X: x, Y: y, W: w, H: h}}
+}
 
 // TestYOLOv8FindsWhatIsThere writes boxes into an output by hand, in the
 // layout of the family, and expects them in the frame.
 func TestYOLOv8FindsWhatIsThere(t *testing.T) {
 	const cells = 60
 	classes := []string{"a", "b", "c"}
-	y, err := NewYOLOv8(HeadOptions{Width: 64, Height: 64, Classes: classes, Confidence: 0.4}, cells)
+	y, err := New(YOLOv8, Options{Width: 64, Height: 64, Classes: classes, Confidence: 0.4}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := make([]float32, y.Values())
+	out := make([]float32, 7*cells)
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := 4 * cells; i < len(out); i++ {
 		out[i] = r.Float32() * 0.39
@@ -32,14 +43,11 @@ func TestYOLOv8FindsWhatIsThere(t *testing.T) {
 	set(17, 60, 60, 10, 10, 1, 0.7) // reaches out of the frame
 	set(18, 40, 40, 10, 10, 1, float32(math.NaN()))
 	for range 2 { // nothing is left of the first time
-		found, err := y.Decode(out, 0.5, 126, 126)
+		found, err := y.Decode(columnsOf(7, out), TopLeft(0.5, 126, 126))
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := []Detection{
-			{Class: "c", Confidence: 0.9, Box: Box{32, 16, 16, 8}}, {Class: "b", Confidence: 0.7, Box: Box{110, 110, 16, 16}},
-			{Class: "a", Confidence: 0.5, Box: Box{32, 16, 16, 8}},
-		}
+		want := []vision.Detection{detection("c", 0.9, 32, 16, 16, 8), detection("b", 0.7, 110, 110, 16, 16), detection("a", 0.5, 32, 16, 16, 8)}
 		if len(found) != len(want) {
 			t.Fatalf("found %v, want %v", found, want)
 		}
@@ -52,21 +60,14 @@ func TestYOLOv8FindsWhatIsThere(t *testing.T) {
 }
 
 func TestYOLOv8RefusesWhatCannotBe(t *testing.T) {
-	opts := HeadOptions{Width: 64, Height: 64, Classes: []string{"a"}}
-	if _, err := NewYOLOv8(opts, 0); err == nil {
-		t.Error("0 cells: no error")
-	}
-	if _, err := NewYOLOv8(HeadOptions{Width: 63, Height: 64, Classes: []string{"a"}}, 1); err == nil {
-		t.Error("a width of 63: no error")
-	}
-	y, err := NewYOLOv8(opts, 4)
+	y, err := New(YOLOv8, Options{Width: 64, Height: 64, Classes: []string{"a"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := y.Decode(make([]float32, 19), 1, 64, 64); err == nil {
+	if _, err := y.Decode([]Tensor{{[]int{5, 4}, make([]float32, 19)}}, TopLeft(1, 64, 64)); err == nil {
 		t.Error("an output that is too short: no error")
 	}
-	if _, err := y.Decode(make([]float32, 20), 0, 64, 64); err == nil {
+	if _, err := y.Decode(columnsOf(5, make([]float32, 20)), TopLeft(0, 64, 64)); err == nil {
 		t.Error("a scale of 0: no error")
 	}
 }
