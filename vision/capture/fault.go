@@ -45,7 +45,9 @@ func (e *FaultError) Advice() string { return advice[e.Fault] }
 // client does not understand, but OpenCV might.
 var errNotUnderstood = errors.New("the answer is not understood")
 
-// rtspFault names what an error of our own client means.
+// rtspFault names what an error of our own client means. Where a camera closes
+// the connection that is io.EOF, which is not wrapped: to a Source's reader it
+// is the end of a recording, for good.
 func rtspFault(ctx context.Context, err error) error {
 	var status liberrors.ErrClientBadStatusCode
 	var dns *net.DNSError
@@ -62,9 +64,9 @@ func rtspFault(ctx context.Context, err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), isTimeout(err), ctx.Err() != nil:
 		fault, err = FaultTimeout, errors.New("no answer in time")
 	case errors.As(err, &liberrors.ErrClientSDPInvalid{}), errors.As(err, &liberrors.ErrClientSessionHeaderInvalid{}):
-		return fmt.Errorf("%w: %w", errNotUnderstood, err)
+		return fmt.Errorf("%w: %s", errNotUnderstood, err.Error())
 	default:
-		fault = FaultAnswer
+		fault, err = FaultAnswer, errors.New(err.Error())
 	}
 	return &FaultError{fault, err}
 }

@@ -4,6 +4,7 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -59,7 +60,8 @@ func openFeed(ctx context.Context, t target, s *session, d Decoder) (*feed, erro
 		f.close()
 		return nil, err
 	}
-	f.waiter.Go(func() { f.end(fmt.Errorf("the connection ended: %w", s.client.Wait())) })
+	// Its io.EOF must not go through: that is the end of a recording, for good.
+	f.waiter.Go(func() { f.end(errors.New("the connection ended: " + s.client.Wait().Error())) })
 	return f, nil
 }
 

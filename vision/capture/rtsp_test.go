@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -180,8 +181,36 @@ func TestAFeedSaysWhyItEnded(t *testing.T) {
 	s.Stall(false)
 	closed := open(t, Options{URL: s.URL(), Decoder: DecoderGStreamer})
 	s.Close()
-	if err := failure(closed); !strings.Contains(err.Error(), "the connection ended") {
-		t.Errorf("closed: %v", err)
+	if err := failure(closed); !strings.Contains(err.Error(), "the connection ended") || errors.Is(err, io.EOF) {
+		t.Errorf("closed: %v, want an error that is not io.EOF", err)
+	}
+}
+
+// TestACameraThatHangsUpHasNotEnded: io.EOF would be its end for good.
+func TestACameraThatHangsUpHasNotEnded(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			bufio.NewReader(c).ReadString('\n') // so that it is a close and no reset
+			c.Close()
+		}
+	}()
+	factory, err := Factory(Options{URL: "rtsp://" + l.Addr().String() + "/s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := factory()
+	defer src.Close()
+	if err := src.Open(t.Context()); !errors.Is(err, ErrOpen) || errors.Is(err, io.EOF) {
+		t.Errorf("got %v, want ErrOpen that is not io.EOF", err)
 	}
 }
 

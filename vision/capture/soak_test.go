@@ -47,7 +47,7 @@ func used(t *testing.T) usage {
 }
 
 // TestSoak fails cameras in turn for MINUTES and prints one JSON object. What
-// the process holds is taken after a tenth of the time and at the end, each
+// the process holds is taken after a tenth and half of the time and at the end, each
 // time with all cameras online.
 func TestSoak(t *testing.T) {
 	minutes, err := strconv.ParseFloat(os.Getenv("MINUTES"), 64)
@@ -69,7 +69,7 @@ func TestSoak(t *testing.T) {
 		cameras = append(cameras, vision.CameraOptions{ID: fmt.Sprint(i), NewSource: factory, Model: "looker", StallAfter: 5 * time.Second})
 	}
 	p := serve(t, nil, cameras...)
-	began, early := time.Now(), usage{}
+	began, early, half := time.Now(), usage{}, usage{}
 	var wide [soakCameras]bool
 	for round := 0; time.Since(began) < length; round++ {
 		allOnline(t, p) // one that has not seen the old resolution would not mind the new
@@ -78,6 +78,10 @@ func TestSoak(t *testing.T) {
 		if early.Files == 0 && time.Since(began) > length/10 {
 			allOnline(t, p)
 			early = used(t)
+		}
+		if half.Files == 0 && time.Since(began) > length/2 {
+			allOnline(t, p)
+			half = used(t)
 		}
 	}
 	allOnline(t, p)
@@ -88,7 +92,7 @@ func TestSoak(t *testing.T) {
 		reconnects += c.Reconnects
 	}
 	line, err := json.Marshal(map[string]any{
-		"soak": "cameras", "minutes": minutes, "cameras": soakCameras, "frames": frames, "reconnects": reconnects, "after_a_tenth": early, "end": late,
+		"soak": "cameras", "minutes": minutes, "cameras": soakCameras, "frames": frames, "reconnects": reconnects, "after_a_tenth": early, "after_half": half, "end": late,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,7 @@ type Server struct {
 	server  *gortsplib.Server
 	stream  *gortsplib.ServerStream
 	ready   chan struct{} // closed when there is a stream; requests may come sooner
+	once    sync.Once
 	stop    chan struct{}
 	stopped chan struct{}
 
@@ -151,12 +152,14 @@ func (s *Server) Readers() int { return int(s.readers.Load()) }
 // Played is how many connections were ever played to.
 func (s *Server) Played() int { return int(s.played.Load()) }
 
-// Close closes every connection and frees the port.
+// Close closes every connection and frees the port. A second one does nothing.
 func (s *Server) Close() {
-	close(s.stop)
-	<-s.stopped
-	s.stream.Close()
-	s.server.Close()
+	s.once.Do(func() {
+		close(s.stop)
+		<-s.stopped
+		s.stream.Close()
+		s.server.Close()
+	})
 }
 
 // packetise makes RTP packets of one picture.
