@@ -24,6 +24,7 @@ type Entry struct {
 	Head       string
 
 	content []byte
+	sidecar []byte // model.yaml, nil where the graph says enough
 }
 
 // Size is the length of the model in bytes.
@@ -39,7 +40,7 @@ func Catalogue() []Entry {
 		},
 		{
 			Name: "line", What: "parts and flaws of the simulated line, 640×384", Licence: "part of this program",
-			Classes: sim.Classes(), Confidence: sim.Confidence, Head: "yolov8", content: detector.ONNX(),
+			Classes: sim.Classes(), Confidence: sim.Confidence, Head: "yolov8", content: detector.ONNX(), sidecar: detector.YAML(),
 		},
 	}
 }
@@ -79,7 +80,7 @@ func (e Entry) Golden() fs.FS {
 // Addition is what brings an entry into a store. d says how to fetch it, where
 // that is needed; its address and hash are the entry's.
 func (e Entry) Addition(s *Store, d Download) (a Addition, err error) {
-	a = Addition{Name: e.Name, Source: "part of outstation", SHA256: e.SHA256, Bytes: e.Size(),
+	a = Addition{Name: e.Name, Source: "part of outstation", SHA256: e.SHA256, Bytes: e.Size(), Sidecar: e.sidecar,
 		Golden: e.Golden(), Classes: e.Classes, Confidence: e.Confidence, Head: e.Head}
 	if e.content != nil {
 		a.Fetch = s.FromBytes(e.content)

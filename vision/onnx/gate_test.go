@@ -57,7 +57,11 @@ func TestGateOnRealModels(t *testing.T) {
 		"yolox-nano": {yolox, content(t, testfiles.Model().Need(t)), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, err := New(Options{Library: library, Model: c.model, ModelName: name, Classes: c.entry.Classes, Confidence: c.entry.Confidence, Threads: 1, SHA256: "abc"})
+			o := Options{Library: library, Model: c.model, ModelName: name, Confidence: c.entry.Confidence, Threads: 1, SHA256: "abc"}
+			if c.entry.Name == "line" {
+				o.File = detector.File()
+			}
+			d, err := New(o)
 			if err != nil {
 				t.Fatal(err)
 			}

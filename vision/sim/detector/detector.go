@@ -21,6 +21,12 @@ var model []byte
 // as YOLOv8 lays it out. It must not be changed.
 func ONNX() []byte { return model }
 
+//go:embed line.yaml
+var text []byte
+
+// YAML is line.yaml, the model file. It must not be changed.
+func YAML() []byte { return text }
+
 // Classes are those of the model's outputs, in order.
 func Classes() []string { return sim.Classes() }
 
