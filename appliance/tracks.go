@@ -40,6 +40,7 @@ type openTrack struct {
 	Number     uint64     `json:"number"`
 	Camera     string     `json:"camera"`
 	Model      string     `json:"model"`
+	SHA256     string     `json:"model_sha256,omitempty"`
 	Class      string     `json:"class"`
 	Confidence float64    `json:"confidence"`
 	Label      string     `json:"label,omitempty"`
@@ -48,6 +49,7 @@ type openTrack struct {
 	Zones      []string   `json:"zones,omitempty"`
 	Captured   time.Time  `json:"captured_at"`
 	Inferred   time.Time  `json:"inferred_at"`
+	Clock      string     `json:"clock,omitempty"`
 	Width      int        `json:"width"`
 	Height     int        `json:"height"`
 }
@@ -320,9 +322,9 @@ func (t *trackLog) snapshot() trackStats {
 func track(e vision.Event, eventID string) openTrack {
 	d := e.Detections[0]
 	return openTrack{
-		EventID: eventID, Run: e.Run, Number: d.Track, Camera: e.Camera, Model: e.Model,
+		EventID: eventID, Run: e.Run, Number: d.Track, Camera: e.Camera, Model: e.Model, SHA256: e.ModelSHA256,
 		Class: d.Class, Confidence: d.Confidence, Label: d.Label, LabelConf: d.LabelConfidence, Box: d.Box, Zones: e.ZoneNames(d),
-		Captured: e.CapturedAt, Inferred: e.InferredAt, Width: e.FrameWidth, Height: e.FrameHeight,
+		Captured: e.CapturedAt, Inferred: e.InferredAt, Clock: e.Clock, Width: e.FrameWidth, Height: e.FrameHeight,
 	}
 }
 
@@ -333,7 +335,7 @@ func (k *openTrack) id() string {
 // event is the end of the track, as far as it is known.
 func (k *openTrack) event() vision.Event {
 	return vision.Event{
-		Camera: k.Camera, Model: k.Model, CapturedAt: k.Captured, InferredAt: k.Inferred, FrameWidth: k.Width, FrameHeight: k.Height,
+		Camera: k.Camera, Model: k.Model, ModelSHA256: k.SHA256, CapturedAt: k.Captured, InferredAt: k.Inferred, Clock: k.Clock, FrameWidth: k.Width, FrameHeight: k.Height,
 		TrackEvent: vision.TrackEnd, Run: k.Run, Zones: k.Zones, Recovered: true,
 		Detections: []vision.Detection{{
 			Class: k.Class, Confidence: k.Confidence, Label: k.Label, LabelConfidence: k.LabelConf, Box: k.Box, Track: k.Number, Zones: 1<<len(k.Zones) - 1,

@@ -65,7 +65,6 @@ type batch struct {
 	frames  []Frame
 	cameras []int // frames[i] is of worker.cameras[cameras[i]]
 
-	alone    bool        // nothing may join the frames that are there
 	max      int         // that the detector takes in one run
 	last     []time.Time // when each camera last had a frame
 	timer    *time.Timer
@@ -86,7 +85,7 @@ func (b *batch) init(cameras int) {
 // lately. It returns false when there is no frame.
 func (w *worker) gather(ctx context.Context) bool {
 	b := &w.batch
-	b.frames, b.cameras, b.alone = b.frames[:0], b.cameras[:0], false
+	b.frames, b.cameras = b.frames[:0], b.cameras[:0]
 	began, limit := time.Now(), b.max
 	w.fill(limit, began)
 	if len(b.frames) == 0 {
@@ -113,17 +112,12 @@ func (w *worker) gather(ctx context.Context) bool {
 }
 
 // fill takes a frame of each camera that has one and is not in the batch yet.
-// A camera with a view of its own is inspected alone: where it has a frame the
-// batch ends, and the next one begins with it.
 func (w *worker) fill(limit int, now time.Time) {
 	b := &w.batch
-	for i, start := 0, w.turn; i < len(w.cameras) && len(b.frames) < limit && !b.alone; i++ {
+	for i, start := 0, w.turn; i < len(w.cameras) && len(b.frames) < limit; i++ {
 		at := (start + i) % len(w.cameras)
 		if slices.Contains(b.cameras, at) {
 			continue
-		}
-		if b.alone = !w.cameras[at].view.plain() && w.cameras[at].slot.waiting(); b.alone && len(b.frames) > 0 {
-			return
 		}
 		if f, ok := w.cameras[at].slot.take(); ok {
 			b.frames, b.cameras = append(b.frames, f), append(b.cameras, at)
@@ -134,9 +128,6 @@ func (w *worker) fill(limit int, now time.Time) {
 
 // wanted is how many frames are worth waiting for.
 func (w *worker) wanted(limit int, now time.Time) int {
-	if w.batch.alone {
-		return 1
-	}
 	live := 0
 	for _, last := range w.batch.last {
 		if !last.IsZero() && now.Sub(last) < liveWithin {
@@ -150,6 +141,10 @@ func (w *worker) wanted(limit int, now time.Time) int {
 // the results.
 func (w *worker) inspect() {
 	b := &w.batch
+	w.apart()
+	if len(b.frames) == 0 {
+		return
+	}
 	if len(b.frames) == 1 {
 		w.single(0)
 		w.ran(1)
@@ -176,10 +171,27 @@ func (w *worker) inspect() {
 	}
 }
 
+// apart inspects the frames of cameras of which the detector sees parts, one by
+// one: their parts are of other sizes than the frames of a batch.
+func (w *worker) apart() {
+	b := &w.batch
+	kept := 0
+	for i, at := range b.cameras {
+		if !w.cameras[at].view.plain() {
+			w.single(i)
+			w.ran(1)
+			continue
+		}
+		b.frames[kept], b.cameras[kept] = b.frames[i], at
+		kept++
+	}
+	b.frames, b.cameras = b.frames[:kept], b.cameras[:kept]
+}
+
 // single inspects one frame of the batch by itself.
 func (w *worker) single(i int) {
-	view := &w.cameras[w.batch.cameras[i]].view
-	found, t, err := view.detect(w.detector, w.batch.frames[i])
+	v := &w.cameras[w.batch.cameras[i]].view
+	found, t, err := v.detect(w.detector, w.batch.frames[i])
 	if err == nil {
 		w.count(t)
 	}

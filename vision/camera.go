@@ -71,7 +71,7 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 	if o.Model != "" {
 		c.limits.inspect = max(o.StallAfter, 3*c.throttle.interval)
 		if o.Motion.On {
-			c.limits.inspect = max(c.limits.inspect, 3*newGate(o.Motion).opts.Every)
+			c.limits.inspect = max(c.limits.inspect, 3*o.Motion.withDefaults().Every)
 		}
 		c.account = account{camera: o.ID, after: o.BlindLimit(), until: o.Account.Until, coverage: o.Account.Coverage.clone()}
 	}

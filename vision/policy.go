@@ -131,6 +131,7 @@ type story struct {
 // sight is one frame in which a track was seen.
 type sight struct {
 	captured, inferred time.Time
+	clock, sha256      string
 	detection          Detection
 	width, height      int // of the frame
 }
@@ -161,7 +162,7 @@ func (j *judge) tellTracks(e Event, emit func(Event) bool) {
 		if k.id == 0 || k.missed > 0 || !j.within(&j.found[k.box]) {
 			continue
 		}
-		s := sight{e.CapturedAt, e.InferredAt, j.found[k.box], e.FrameWidth, e.FrameHeight}
+		s := sight{e.CapturedAt, e.InferredAt, e.Clock, e.ModelSHA256, j.found[k.box], e.FrameWidth, e.FrameHeight}
 		k.story.last = s
 		if !k.story.begun || s.better(&k.story.best) {
 			k.story.best = s
@@ -193,7 +194,7 @@ func (j *judge) tellEnds(e Event, emit func(Event) bool) {
 // of is the event of one track, about the frame in which it was seen.
 func (e Event) of(s *sight, what TrackEvent) Event {
 	e.CapturedAt, e.InferredAt, e.TrackEvent = s.captured, s.inferred, what
-	e.FrameWidth, e.FrameHeight = s.width, s.height
+	e.Clock, e.ModelSHA256, e.FrameWidth, e.FrameHeight = s.clock, s.sha256, s.width, s.height
 	e.Detections = []Detection{s.detection}
 	return e
 }

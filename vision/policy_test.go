@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -255,17 +256,17 @@ func TestTracksEndWhenACameraGoesBlind(t *testing.T) {
 		var img images
 		var got collector
 		block := make(chan struct{})
-		n := 0
+		var n atomic.Int64 // read by a reader that was given up, and by the next
 		camera := func(id string) CameraOptions {
 			return CameraOptions{ID: id, Model: "m", Judge: JudgeOptions{Policy: PolicyTrack}, NewSource: img.every(100 * time.Millisecond)}
 		}
 		stalls := camera("stalls")
 		stalls.NewSource = func() Source {
 			return &fakeSource{read: func() (Frame, error) {
-				if time.Sleep(100 * time.Millisecond); n >= 10 {
+				if time.Sleep(100 * time.Millisecond); n.Load() >= 10 {
 					<-block
 				}
-				n++
+				n.Add(1)
 				return img.frame(), nil
 			}}
 		}

@@ -28,13 +28,6 @@ func (s *slot) put(f Frame) (dropped int) {
 	return 0
 }
 
-// waiting reports whether there is a frame to take.
-func (s *slot) waiting() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.full
-}
-
 // take hands the frame, if there is one, to the caller.
 func (s *slot) take() (Frame, bool) {
 	s.mu.Lock()

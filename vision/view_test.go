@@ -4,8 +4,11 @@ import (
 	"errors"
 	"image"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // cut is an image that knows which part of a frame it is.
@@ -87,6 +90,35 @@ func TestWhatNoTileHoldsIsPutTogether(t *testing.T) {
 	if err != nil || len(found) != 1 || overlap(found[0].Box, want.Box) < 0.999 {
 		t.Errorf("found %+v, want %+v (%v)", found, want.Box, err)
 	}
+}
+
+// TestPartsAreNoFramesOfABatch: a camera of which the detector sees parts is
+// inspected by itself; the others still share a run.
+func TestPartsAreNoFramesOfABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		img, d := &images{}, batcher(4, time.Millisecond)
+		part := CameraOptions{ID: "part", Model: "m", Region: Region{W: 0.5, H: 0.5}, NewSource: func() Source {
+			return &fakeSource{read: func() (Frame, error) {
+				time.Sleep(100 * time.Millisecond)
+				f := frameOf(1280, 720)
+				f.Arrived = time.Now()
+				return f, nil
+			}}
+		}}
+		cameras := line(img, func(int) time.Duration { return 100 * time.Millisecond }, 2)
+		s := serve(t, Options{Models: model(d), Cameras: append(cameras, part)})
+		time.Sleep(10*time.Second + 50*time.Millisecond)
+		s.stop()
+		for _, cameras := range d.runs {
+			if slices.Contains(cameras, "part") && len(cameras) != 1 {
+				t.Fatalf("a run of %v", cameras)
+			}
+		}
+		c, b := s.camera("part"), s.Stats().Models[0].Batch
+		if balanced(t, c); c.Inspected < 95 || c.DetectorErrors > 0 || b.Sizes[1] < 95 {
+			t.Errorf("%+v, batches %+v", c, b)
+		}
+	})
 }
 
 // TestTilesCoverTheRegion and overlap as asked.
