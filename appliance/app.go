@@ -52,6 +52,7 @@ type app struct {
 	heartbeat *heartbeat     // nil without one
 	skips     skips          // of directories of pictures
 	blind     *blindKeeper
+	keeper    *keeper    // of pictures
 	restart   chan error // why this process should end and another begin
 	demo      *demoCentre
 	web       *web.Server
@@ -81,6 +82,7 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		a.openRetrier,
 		func() error { return a.openBroker(opt) },
 		a.openBlind,
+		a.openSnapshots,
 		a.prepareVision,
 		a.prepareSocket,
 		a.openHealth,
@@ -242,8 +244,9 @@ func (a *app) prepareVision() (err error) {
 	a.cfg.Vision.EngineDir = filepath.Join(a.cfg.DataDir, "engines")
 	opt := vision.Options{
 		OnState: a.cameraState, OnBlind: a.blind.told, ClockState: clockState, MaxStuck: maxStuck(a.cfg.Vision),
-		Logger: a.log.With("part", "vision"),
+		Logger: a.log.With("part", "vision"), Shed: a.cfg.Vision.Throttle.options(),
 	}
+	opt.Shed.Temperature = temperature(os.DirFS(thermalRoot))
 	sums := map[string]string{}
 	for _, m := range a.cfg.Vision.Models {
 		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: newDetector(a.cfg.Vision, m), MaxWait: m.MaxWait})
@@ -264,9 +267,10 @@ func (a *app) prepareVision() (err error) {
 			ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, Model: cam.Model, FPS: cam.FPS,
 			EveryFrame: cam.EveryFrame || cam.Heartbeat, Lossless: cam.Lossless, StallAfter: cam.StallAfter,
 			BlindAfter: cam.BlindAfter, Account: a.blind.account(cam.ID),
+			Snapshot: cam.Snapshot.options(func() int { return a.keeper.maxBytes(cam.ID) }), Priority: cam.priority(),
 		})
 	}
-	opt.Sink = a.heartbeat.sink(newRecorder(a.cfg, a.out, sums).record)
+	opt.Sink = a.heartbeat.sink(newRecorder(a.cfg, a.out, a.keeper, sums).record)
 	if a.vision, err = vision.New(opt); err != nil {
 		return err
 	}

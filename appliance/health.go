@@ -38,6 +38,7 @@ type facts struct {
 	socket    socket.Stats
 	blind     blindStats
 	skips     map[string]skip // by camera
+	snapshots keeperStats
 
 	config error // why the configuration on disk cannot be used, or nil
 
@@ -48,6 +49,7 @@ type facts struct {
 // diagnose builds the health tree, the parts nearest to the centre first.
 func diagnose(f facts) []wire.Check {
 	checks := append([]wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f)}, heartbeatCheck(f)...)
+	checks = append(checks, snapshotsCheck(f)...)
 	return append(checks, socketCheck(f.socket), webCheck(f), configCheck(f))
 }
 
@@ -168,12 +170,13 @@ func visionCheck(f facts) wire.Check {
 		c.Detail = fmt.Sprintf("cameras: %d", cameras)
 	}
 	for _, m := range f.vision.Models {
-		c.Checks = append(c.Checks, modelCheck(m, f.now))
+		c.Checks = append(c.Checks, behindCheck(modelCheck(m, f.now), m))
 	}
 	for _, cam := range f.vision.Cameras {
-		c.Checks = append(c.Checks, withSkips(cameraCheck(cam), f.skips[cam.ID]))
+		c.Checks = append(c.Checks, reducedCheck(withSkips(cameraCheck(cam), f.skips[cam.ID]), cam))
 	}
 	c.Checks = append(append(c.Checks, stuckCheck(f)...), blindCheck(f.blind)...)
+	c.Checks = append(c.Checks, heatCheck(f)...)
 	for _, sub := range c.Checks {
 		if severity(sub.State) > severity(c.State) {
 			c.State, c.Detail = sub.State, sub.Name+": "+sub.Detail

@@ -222,6 +222,7 @@ func (s *service) look(f facts) {
 	s.lookAtCameras(f)
 	s.lookAtQueue(f.queue)
 	s.lookAtStore(f.queue)
+	s.lookAtShedding(f.vision)
 	for about, q := range s.quotas {
 		if q.LeftOut > 0 && q.over(s.now()) {
 			s.closeQuota(about, q, s.now())

@@ -52,6 +52,10 @@ type publisher struct {
 // publish returns at once. What the queue refuses is counted, not retried.
 func (p *publisher) publish(topic string, payload []byte, retain bool, note uplink.Note) {
 	p.enqueue(topic, payload, retain, note)
+	p.local(topic, payload, retain)
+}
+
+func (p *publisher) local(topic string, payload []byte, retain bool) {
 	if err := p.broker.Publish(topic, payload, 1, retain); err != nil {
 		p.log.Error("local publish failed", "topic", topic, "error", err)
 	}
@@ -81,6 +85,7 @@ func (p *publisher) stored(err error) {
 type recorder struct {
 	origin wire.Origin
 	out    *publisher
+	keeper *keeper
 	bootID string
 	sha256 map[string]string // of each model's file
 	seq    map[string]uint64 // last of each camera
@@ -90,8 +95,8 @@ type recorder struct {
 // together with the event that carries it.
 func seqKey(camera string) string { return uplink.CounterPrefix + camera }
 
-func newRecorder(cfg Config, out *publisher, sums map[string]string) *recorder {
-	r := &recorder{origin: cfg.origin(), out: out, bootID: bootID(), sha256: sums, seq: map[string]uint64{}}
+func newRecorder(cfg Config, out *publisher, k *keeper, sums map[string]string) *recorder {
+	r := &recorder{origin: cfg.origin(), out: out, keeper: k, bootID: bootID(), sha256: sums, seq: map[string]uint64{}}
 	for _, cam := range cfg.Vision.Cameras {
 		r.seq[cam.ID] = out.queue.Note(seqKey(cam.ID))
 	}
@@ -101,14 +106,20 @@ func newRecorder(cfg Config, out *publisher, sums map[string]string) *recorder {
 // record publishes one event. It does not wait for the disk or the centre.
 func (r *recorder) record(e vision.Event) {
 	seq := r.seq[e.Camera] + 1
-	payload, err := r.detection(e, seq).Encode()
+	t := keeping{camera: e.Camera, picture: r.keeper.admit(e), topic: r.origin.Detection(e.Camera), note: uplink.Note{Key: seqKey(e.Camera), Value: seq}}
+	d := r.detection(e, seq)
+	var err error
+	if t.without, err = d.Encode(); err == nil && t.picture != nil {
+		d.SnapshotSHA256 = t.picture.SHA256
+		t.with, err = d.Encode()
+	}
 	if err != nil {
 		r.out.log.Error("an event cannot be written", "camera", e.Camera, "error", err)
 		r.out.stored(err)
 		return
 	}
 	r.seq[e.Camera] = seq
-	r.out.publish(r.origin.Detection(e.Camera), payload, false, uplink.Note{Key: seqKey(e.Camera), Value: seq})
+	r.keeper.publish(t)
 }
 
 func (r *recorder) detection(e vision.Event, seq uint64) wire.Detection {

@@ -1,6 +1,7 @@
 package vision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -21,6 +22,7 @@ type camera struct {
 	emitter *emitter
 	changed chan<- struct{} // wakes the notifier
 
+	film    film
 	outcome chan outcome  // lossless: one for each frame the worker took
 	exited  chan struct{} // closed when run returns
 	clock   func() string
@@ -42,8 +44,8 @@ type camera struct {
 
 // outcome is what became of a lossless camera's frame.
 type outcome struct {
-	event Event
-	emit  bool
+	emission
+	emit bool
 }
 
 func newCamera(o CameraOptions, p *Pipeline) *camera {
@@ -64,11 +66,15 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 		throttle: newThrottle(o.FPS),
 		state:    CameraState{Camera: o.ID, State: Offline, Reason: ReasonStarting},
 	}
+	c.film.opts = o.Snapshot
 	if o.Model != "" {
 		c.limits.inspect = max(o.StallAfter, 3*c.throttle.interval)
 		c.account = account{camera: o.ID, after: o.BlindLimit(), until: o.Account.Until, coverage: o.Account.Coverage.clone()}
 	}
 	c.stats = CameraStats{ID: o.ID, Kind: o.Kind, Model: o.Model}
+	if o.Model != "" {
+		c.stats.Priority = cmp.Or(o.Priority, DefaultPriority)
+	}
 	return c
 }
 
@@ -156,10 +162,16 @@ func (c *camera) stalledFor(now time.Time) time.Duration {
 	return d
 }
 
-// inspected is called by the worker when it is done with one of the frames.
-// It never blocks.
-func (c *camera) inspected(e Event, detectErr error) {
+// inspected is called by the worker when it is done with one of the frames,
+// whose image it takes. It never blocks.
+func (c *camera) inspected(e Event, img Image, detectErr error) {
+	c.film.insert(img, e.CapturedAt)
+	defer c.film.eject()
 	emit := detectErr == nil && (len(e.Detections) > 0 || c.opts.EveryFrame)
+	m := emission{event: e, camera: c}
+	if emit {
+		m.picture = c.photograph(&e)
+	}
 	c.update(func() {
 		c.facts.inspected, c.facts.detectErr = time.Now(), detectErr
 		if detectErr != nil {
@@ -171,9 +183,9 @@ func (c *camera) inspected(e Event, detectErr error) {
 		}
 	})
 	if c.opts.Lossless {
-		c.outcome <- outcome{e, emit} // has room: one frame is in flight
+		c.outcome <- outcome{m, emit} // has room: one frame is in flight
 	} else if emit {
-		c.emitter.offer(emission{e, c})
+		c.emitter.offer(m)
 	}
 }
 
@@ -211,7 +223,7 @@ func (c *camera) finish() {
 	select {
 	case o := <-c.outcome:
 		if o.emit {
-			c.emitter.offer(emission{o.event, c})
+			c.emitter.offer(o.emission)
 		}
 	default:
 	}

@@ -12,8 +12,10 @@ type Event struct {
 	Detections  []Detection // empty only for a camera with EveryFrame
 	FrameWidth  int         // pixels
 	FrameHeight int         // pixels
+	Snapshot    *Snapshot   // nil without a picture
 }
 
 // Sink consumes events. It is called by one goroutine, in the order in which
-// frames were inspected, and may block: only that goroutine waits for it.
+// the frames of a camera were inspected, and may block: only that goroutine
+// waits for it.
 type Sink func(Event)

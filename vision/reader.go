@@ -165,7 +165,7 @@ func (r *reader) submit(ctx context.Context, f Frame) {
 	select {
 	case o := <-c.outcome:
 		if o.emit {
-			c.emitter.wait(ctx, emission{o.event, c})
+			c.emitter.wait(ctx, o.emission)
 		}
 	case <-ctx.Done():
 	}

@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"image"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -44,6 +45,9 @@ func connect(t *testing.T, src vision.Source) {
 			break
 		}
 		grey(t, f)
+		if _, err := f.Image.(vision.JPEGer).AppendJPEG(nil, image.Rect(4, 4, 44, 44), 20, 85); err != nil {
+			t.Fatal(err)
+		}
 		if i%2 == 0 {
 			f.Image.Close()
 		} else {
