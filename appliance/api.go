@@ -22,6 +22,7 @@ func (a *app) api() http.Handler {
 	a.clientCalls(mux)
 	a.modelCalls(mux)
 	mux.HandleFunc("POST /api/v1/reload", a.serveReload)
+	mux.HandleFunc("GET /api/v1/snapshots/{sha256}", a.serveSnapshot)
 	mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusNotFound, apiError{fmt.Sprintf("%s %s: no such call", r.Method, r.URL.Path)})
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -51,6 +52,7 @@ type app struct {
 	tracks    *trackLog       // nil where none can be open
 	skips     skips           // of directories of pictures
 	blind     *blindKeeper
+	keeper    *keeper    // of pictures
 	restart   chan error // why this process should end and another begin
 	demo      *demoCentre
 	web       *web.Server
@@ -80,6 +82,7 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		a.openRetrier,
 		func() error { return a.openBroker(opt) },
 		a.openBlind,
+		a.openSnapshots,
 		a.prepareVision,
 		a.prepareSocket,
 		a.openHealth,
@@ -242,8 +245,9 @@ func (a *app) prepareVision() (err error) {
 	a.cfg.Vision.EngineDir = filepath.Join(a.cfg.DataDir, "engines")
 	opt := vision.Options{
 		OnState: a.cameraState, OnBlind: a.blind.told, ClockState: clockState, MaxStuck: maxStuck(a.cfg.Vision),
-		Classifiers: a.cfg.Vision.classifiers(), Logger: a.log.With("part", "vision"),
+		Classifiers: a.cfg.Vision.classifiers(), Logger: a.log.With("part", "vision"), Shed: a.cfg.Vision.Throttle.options(),
 	}
+	opt.Shed.Temperature = temperature(os.DirFS(thermalRoot))
 	a.models = newModelKeeper(a.cfg, a.log.With("part", "models"))
 	a.models.start()
 	a.onClose(a.models.end)
@@ -263,11 +267,12 @@ func (a *app) prepareVision() (err error) {
 			ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, Model: cam.Model, FPS: cam.FPS,
 			Judge: a.cfg.Vision.judge(cam), Lossless: cam.Lossless, StallAfter: cam.StallAfter,
 			BlindAfter: cam.BlindAfter, Account: a.blind.account(cam.ID),
+			Snapshot: cam.Snapshot.options(func() int { return a.keeper.maxBytes(cam.ID) }), Priority: cam.priority(),
 		}
 		cam.applyView(&camera)
 		opt.Cameras = append(opt.Cameras, camera)
 	}
-	sink, err := a.followed(newRecorder(a.cfg, a.out).record)
+	sink, err := a.followed(newRecorder(a.cfg, a.out, a.keeper).record)
 	if err != nil {
 		return err
 	}

@@ -137,6 +137,8 @@ func (c *checker) vision(cfg VisionConfig) {
 		}
 		ids[cam.ID] = true
 	}
+	c.snapshots(cfg)
+	c.shedding(cfg)
 }
 
 func (c *checker) model(key string, m ModelConfig) {

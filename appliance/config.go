@@ -97,6 +97,9 @@ type VisionConfig struct {
 	Classifiers []ClassifierConfig `yaml:"classifiers"`
 
 	EngineDir string `yaml:"-"` // where TensorRT engines are kept, below DataDir
+
+	Snapshots SnapshotStoreConfig `yaml:"snapshots"`
+	Throttle  ThrottleConfig      `yaml:"throttle"`
 }
 
 // ModelConfig is one detector.
@@ -124,6 +127,9 @@ type CameraConfig struct {
 	BlindAfter time.Duration `yaml:"blind_after"` // 0: vision.DefaultBlindAfter, or longer for a low FPS
 	Heartbeat  bool          `yaml:"heartbeat"`
 	Decoder    string        `yaml:"decoder"` // of RTSP; empty means auto
+
+	Snapshot *SnapshotConfig `yaml:"snapshot"`
+	Priority int             `yaml:"priority"` // 0: the default
 
 	ViewConfig  `yaml:",inline"`
 	JudgeConfig `yaml:",inline"`
@@ -285,6 +291,8 @@ func defaultConfig() Config {
 			ONNXRuntime: "/usr/lib/outstation/libonnxruntime.so.1",
 			Providers:   []string{"tensorrt", "cuda", "cpu"},
 			Socket:      defaultSocket(),
+			Snapshots:   defaultSnapshotStore(),
+			Throttle:    ThrottleConfig{Hot: defaultHot, Cool: defaultCool},
 		},
 		Uplink: UplinkConfig{
 			KeepAlive:      uplink.DefaultKeepAlive,

@@ -40,6 +40,7 @@ type facts struct {
 	blind     blindStats
 	skips     map[string]skip // by camera
 	tracks    trackStats
+	snapshots keeperStats
 
 	config error // why the configuration on disk cannot be used, or nil
 
@@ -50,6 +51,7 @@ type facts struct {
 // diagnose builds the health tree, the parts nearest to the centre first.
 func diagnose(f facts) []wire.Check {
 	checks := append([]wire.Check{linkCheck(f), queueCheck(f), brokerCheck(f), visionCheck(f)}, heartbeatCheck(f)...)
+	checks = append(checks, snapshotsCheck(f)...)
 	return append(checks, socketCheck(f.socket), webCheck(f), configCheck(f))
 }
 
@@ -170,16 +172,16 @@ func visionCheck(f facts) wire.Check {
 		c.Detail = fmt.Sprintf("cameras: %d", cameras)
 	}
 	for _, m := range f.vision.Models {
-		c.Checks = append(c.Checks, storedCheck(modelCheck(m, f.now), m.Name, f.models))
+		c.Checks = append(c.Checks, behindCheck(storedCheck(modelCheck(m, f.now), m.Name, f.models), m))
 	}
 	for _, m := range f.vision.Classifiers {
 		c.Checks = append(c.Checks, classifierCheck(m))
 	}
 	for _, cam := range f.vision.Cameras {
-		c.Checks = append(c.Checks, withSkips(cameraCheck(cam), f.skips[cam.ID]))
+		c.Checks = append(c.Checks, reducedCheck(withSkips(cameraCheck(cam), f.skips[cam.ID]), cam))
 	}
 	c.Checks = append(append(c.Checks, stuckCheck(f)...), blindCheck(f.blind)...)
-	c.Checks = append(c.Checks, tracksCheck(f.tracks)...)
+	c.Checks = append(append(c.Checks, tracksCheck(f.tracks)...), heatCheck(f)...)
 	for _, sub := range c.Checks {
 		if severity(sub.State) > severity(c.State) {
 			c.State, c.Detail = sub.State, sub.Name+": "+sub.Detail

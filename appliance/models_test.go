@@ -60,8 +60,8 @@ func (f *fakeModel) Info() vision.DetectorInfo {
 }
 func (*fakeModel) Close() error { return nil }
 
-// kept is a modelKeeper with a pipeline of its own.
-type kept struct {
+// keptModels is a modelKeeper with a pipeline of its own.
+type keptModels struct {
 	*modelKeeper
 	t    *testing.T
 	stop func()
@@ -69,7 +69,7 @@ type kept struct {
 
 // keep runs a keeper and a pipeline with one camera on the store in dir, as
 // the appliance does.
-func keep(t *testing.T, dir string) *kept {
+func keep(t *testing.T, dir string) *keptModels {
 	t.Helper()
 	cfg := testConfig(t, dir)
 	cfg.Vision.Models = []ModelConfig{{Name: "inspect", Path: "store:press"}, {Name: "other", Path: "store:press"}}
@@ -91,7 +91,7 @@ func keep(t *testing.T, dir string) *kept {
 	served := make(chan error, 1)
 	go func() { served <- k.vision.Serve(context.Background()) }()
 	stopped := false
-	out := &kept{k, t, func() {
+	out := &keptModels{k, t, func() {
 		if stopped {
 			return
 		}
@@ -125,12 +125,12 @@ func addFake(t *testing.T, k *modelKeeper, text string) string {
 	return out.SHA256
 }
 
-func (k *kept) activate(sha string, gate bool) (activation, error) {
+func (k *keptModels) activate(sha string, gate bool) (activation, error) {
 	return k.modelKeeper.activate(k.t.Context(), "press", sha, gate)
 }
 
 // serves waits until both models run a version and inspect with it.
-func (k *kept) serves(sha string) {
+func (k *keptModels) serves(sha string) {
 	k.t.Helper()
 	before := k.vision.Stats().Models
 	eventually(k.t, "the version that serves", func() bool {
@@ -143,12 +143,12 @@ func (k *kept) serves(sha string) {
 	})
 }
 
-func (k *kept) check() wire.Check {
+func (k *keptModels) check() wire.Check {
 	return storedCheck(check("model inspect", wire.Healthy, "runs on cpu"), "inspect", k.facts())
 }
 
 // told are the events that are waiting to be told.
-func (k *kept) told() string {
+func (k *keptModels) told() string {
 	var out []string
 	for _, e := range k.facts().events {
 		out = append(out, fmt.Sprint(e.kind, " ", e.payload["reason"]))

@@ -141,6 +141,7 @@ func (a *app) apply(cfg Config) (redial bool, err error) {
 	a.router.Store(router)
 	a.forward.engine.Store(engine)
 	a.queue.SetBounds(up.Queue.bounds())
+	a.keeper.tune(up)
 	for _, p := range a.presences {
 		p.Tune(tuning.Centre, tuning.Backoff)
 	}

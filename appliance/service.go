@@ -224,6 +224,7 @@ func (s *service) look(f facts) {
 	s.lookAtQueue(f.queue)
 	s.lookAtStore(f.queue)
 	s.lookAtModels(f.models)
+	s.lookAtShedding(f.vision)
 	for about, q := range s.quotas {
 		if q.LeftOut > 0 && q.over(s.now()) {
 			s.closeQuota(about, q, s.now())

@@ -58,6 +58,10 @@ func (p *publisher) publish(topic string, payload []byte, retain bool, note upli
 // whether the message is durable.
 func (p *publisher) publishThen(topic string, payload []byte, retain bool, note uplink.Note, done func(error)) {
 	p.enqueue(topic, payload, retain, note, done)
+	p.local(topic, payload, retain)
+}
+
+func (p *publisher) local(topic string, payload []byte, retain bool) {
 	if err := p.broker.Publish(topic, payload, 1, retain); err != nil {
 		p.log.Error("local publish failed", "topic", topic, "error", err)
 	}
@@ -88,6 +92,7 @@ func (p *publisher) stored(err error) {
 type recorder struct {
 	origin wire.Origin
 	out    *publisher
+	keeper *keeper
 	bootID string
 	seq    map[string]uint64 // last of each camera
 }
@@ -96,8 +101,8 @@ type recorder struct {
 // together with the event that carries it.
 func seqKey(camera string) string { return uplink.CounterPrefix + camera }
 
-func newRecorder(cfg Config, out *publisher) *recorder {
-	r := &recorder{origin: cfg.origin(), out: out, bootID: bootID(), seq: map[string]uint64{}}
+func newRecorder(cfg Config, out *publisher, k *keeper) *recorder {
+	r := &recorder{origin: cfg.origin(), out: out, keeper: k, bootID: bootID(), seq: map[string]uint64{}}
 	for _, cam := range cfg.Vision.Cameras {
 		r.seq[cam.ID] = out.queue.Note(seqKey(cam.ID))
 	}
@@ -110,7 +115,13 @@ func (r *recorder) record(e vision.Event) {
 		r.seq[e.Camera] = r.out.queue.Note(seqKey(e.Camera))
 	}
 	seq := r.seq[e.Camera] + 1
-	payload, err := r.detection(e, seq).Encode()
+	t := keeping{camera: e.Camera, picture: r.keeper.admit(e), topic: r.origin.Detection(e.Camera), note: uplink.Note{Key: seqKey(e.Camera), Value: seq}}
+	d := r.detection(e, seq)
+	var err error
+	if t.without, err = d.Encode(); err == nil && t.picture != nil {
+		d.SnapshotSHA256 = t.picture.SHA256
+		t.with, err = d.Encode()
+	}
 	if err != nil {
 		r.out.log.Error("an event cannot be written", "camera", e.Camera, "error", err)
 		r.out.stored(err)
@@ -120,12 +131,13 @@ func (r *recorder) record(e vision.Event) {
 		return
 	}
 	r.seq[e.Camera] = seq
-	r.out.publishThen(r.origin.Detection(e.Camera), payload, false, uplink.Note{Key: seqKey(e.Camera), Value: seq}, func(err error) {
+	t.done = func(err error) {
 		r.out.stored(err)
 		if e.Stored != nil {
 			e.Stored(err)
 		}
-	})
+	}
+	r.keeper.publish(t)
 }
 
 func (r *recorder) detection(e vision.Event, seq uint64) wire.Detection {

@@ -21,6 +21,7 @@ func (a *app) facts() facts {
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
 		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
 		skips: a.skips.all(), socket: a.socketStats(), blind: a.blind.stats(), models: a.models.facts(), tracks: a.tracks.snapshot(),
+		snapshots: a.keeper.stats(),
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -43,6 +44,8 @@ func (a *app) snapshot() web.Snapshot {
 		Ledger:    webLedger(a.queue.Ledger(), f.queue.Deaths),
 		Uplink:    webUplink(f.link),
 		Socket:    webSocket(f.socket),
+		Snapshots: webSnapshots(f.snapshots.Store),
+		Heat:      webHeat(f.vision.Heat, a.cfg.Vision.Throttle.Hot),
 		Events:    web.Events{Sources: webSources(a.forward.stats.Stats()), Posts: a.ingest.answers()},
 	}
 	if a.demo != nil {
@@ -85,7 +88,8 @@ func webCameras(cfg []CameraConfig, f facts) []web.Camera {
 			Events: c.Events, EventsDropped: c.EventsDropped, DetectorErrors: c.DetectorErrors, Reconnects: c.Reconnects,
 			LastFrameAt: c.LastFrame, Heartbeat: cfg[i].Heartbeat,
 			Masked: c.Masked, StalledS: c.Stalled.Seconds(), Abandoned: c.Abandoned, Stuck: c.StuckReaders,
-			Looked: webLooked(c, f.blind.Off[c.ID]),
+			Looked:         webLooked(c, f.blind.Off[c.ID]),
+			CameraPictures: webPictures(c, f.snapshots), Shedding: webShedding(c),
 		}
 		if cfg[i].Heartbeat {
 			out[i].Events -= min(out[i].Events, f.heartbeat.Empty)
@@ -100,7 +104,7 @@ func webDetectors(f facts) []web.Detector {
 		d := web.Detector{
 			Model: m.Name, Provider: m.Provider, Inferences: m.Inferences,
 			PreprocessMS: ms(m.Preprocess.P50), RunMS: ms(m.Run.P50), PostprocessMS: ms(m.Postprocess.P50),
-			Inference:   webInference(m, f.now),
+			Inference: webInference(m, f.now), Behind: m.Behind,
 			ModelSHA256: m.ModelSHA256, Stored: webStored(m.Name, f.models),
 		}
 		for _, r := range m.Refused {

@@ -31,6 +31,7 @@ type flights struct {
 
 	boundary uint64        // what was queued before the connection is history
 	history  atomic.Int64  // publishes of history in flight
+	lowest   atomic.Int64  // bytes of the lowest lane that were taken from the queue and not acknowledged
 	freed    chan struct{} // one of them was acknowledged
 	backfill backfiller
 
@@ -50,6 +51,7 @@ func newFlights(l *Link, s session) *flights {
 		unsent: l.unacked, freed: make(chan struct{}, 1), boundary: l.queue.LastSequence(),
 	}
 	f.changed = sync.NewCond(&f.mu)
+	f.weigh(f.unsent)
 	return f
 }
 
@@ -113,7 +115,13 @@ func (f *flights) fetch(ctx context.Context) {
 		wait, cancel = context.WithTimeout(ctx, backfillPause)
 		defer cancel()
 	}
-	entries, err := f.link.queue.Next(wait, Want{Max: room, MaxBytes: fetchBytes, Boundary: f.boundary, History: history, Wake: f.freed})
+	lowest := lowestBytes - f.lowest.Load()
+	if lowest <= 0 {
+		lowest = -1
+	}
+	entries, err := f.link.queue.Next(wait, Want{
+		Max: room, MaxBytes: fetchBytes, Boundary: f.boundary, History: history, Lowest: lowest, Wake: f.freed,
+	})
 	if err != nil && wait.Err() == nil {
 		f.link.opt.Logger.Error("queue cannot be read", "error", err)
 		sleep(ctx, time.Second)
@@ -124,6 +132,16 @@ func (f *flights) fetch(ctx context.Context) {
 		}
 	}
 	f.unsent = f.link.sift(entries)
+	f.weigh(f.unsent)
+}
+
+// weigh counts what was taken of the lowest lane.
+func (f *flights) weigh(entries []Entry) {
+	for _, e := range entries {
+		if e.Lane == MinLane {
+			f.lowest.Add(e.bytes())
+		}
+	}
 }
 
 // publish sends the next entry; false means that the generation has ended.
@@ -197,6 +215,10 @@ func (f *flights) settleHead() error {
 	f.link.queue.Settle(f.head.entry, Delivered)
 	if f.head.entry.history {
 		f.history.Add(-1)
+		signal(f.freed)
+	}
+	if f.head.entry.Lane == MinLane {
+		f.lowest.Add(-f.head.entry.bytes())
 		signal(f.freed)
 	}
 	now := time.Now()

@@ -16,6 +16,9 @@ const (
 	DefaultMaxPacketBytes = 1 << 20
 	// fetchBytes bounds what is taken from the queue at once.
 	fetchBytes = 1 << 20
+	// lowestBytes bounds what of the lowest lane may wait for its PUBACK, passed
+	// by no more than one record: on a slow line nothing else can go before it.
+	lowestBytes = 64 << 10
 )
 
 // LinkOptions of a Link. Zero values mean the defaults.

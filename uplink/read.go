@@ -16,6 +16,9 @@ type Want struct {
 	MaxBytes int64 // that are not passed by more than one record; 0 means no bound
 	Boundary uint64
 	History  int // of them history, after everything else
+	// Lowest is how many bytes of the lowest lane may come, passed by no more
+	// than one record; 0 means no bound, and less than 0 none at all.
+	Lowest int64
 	// Wake makes Next return without records; the reader has changed its mind.
 	Wake <-chan struct{}
 }
@@ -63,6 +66,11 @@ func (q *Queue) take(w Want) ([]Entry, error) {
 			q.Settle(e, Expired)
 			continue
 		}
+		if s.id.lane == MinLane && w.Lowest > 0 {
+			if w.Lowest -= e.bytes(); w.Lowest == 0 {
+				w.Lowest = -1
+			}
+		}
 		if history {
 			w.History--
 		}
@@ -86,7 +94,7 @@ func (q *Queue) pick(w Want) (*stream, bool, error) {
 	var history *stream
 	var best *stream
 	for _, s := range q.byLane() {
-		if best != nil && s.id.lane < best.id.lane {
+		if (best != nil && s.id.lane < best.id.lane) || (s.id.lane == MinLane && w.Lowest < 0) {
 			break
 		}
 		ok, err := q.head(s)

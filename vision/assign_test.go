@@ -6,15 +6,15 @@ import (
 	"testing"
 )
 
-// best is the largest gain of any assignment of the rows from i on.
-func best(cost []float64, rows, columns, i int, taken int, limit float64) float64 {
+// cheapest is the largest gain of any assignment of the rows from i on.
+func cheapest(cost []float64, rows, columns, i int, taken int, limit float64) float64 {
 	if i == rows {
 		return 0
 	}
-	most := best(cost, rows, columns, i+1, taken, limit) // no column for this row
+	most := cheapest(cost, rows, columns, i+1, taken, limit) // no column for this row
 	for j := range columns {
 		if c := cost[i*columns+j]; taken&(1<<j) == 0 && c < limit {
-			most = max(most, limit-c+best(cost, rows, columns, i+1, taken|1<<j, limit))
+			most = max(most, limit-c+cheapest(cost, rows, columns, i+1, taken|1<<j, limit))
 		}
 	}
 	return most
@@ -44,7 +44,7 @@ func TestAssignAgainstBruteForce(t *testing.T) {
 			taken[j] = true
 			gain += limit - cost[i*columns+j]
 		}
-		if want := best(cost, rows, columns, 0, 0, limit); len(got) != rows || math.Abs(gain-want) > 1e-9 {
+		if want := cheapest(cost, rows, columns, 0, 0, limit); len(got) != rows || math.Abs(gain-want) > 1e-9 {
 			t.Fatalf("%v of %d×%d below %v: %v gains %v, want %v", cost, rows, columns, limit, got, gain, want)
 		}
 	}

@@ -198,14 +198,13 @@ func (w *worker) single(i int) {
 	w.deliver(i, found, t, time.Now(), err)
 }
 
-// deliver closes frame i of the batch and gives its camera the result.
+// deliver gives frame i of the batch and the result to its camera.
 func (w *worker) deliver(i int, found []Detection, t Timing, ended time.Time, err error) {
 	f, c := w.batch.frames[i], w.cameras[w.batch.cameras[i]]
 	if err == nil {
 		found = c.stage.classify(f, found)
 	}
-	f.Image.Close()
-	w.batch.frames[i] = Frame{} // what is closed is not kept
+	w.batch.frames[i] = Frame{} // what is handed on is not kept
 	e := Event{
 		Camera:      f.Camera,
 		CapturedAt:  f.Arrived,
@@ -223,7 +222,7 @@ func (w *worker) deliver(i int, found []Detection, t Timing, ended time.Time, er
 		e.Detections = found // valid until the next run, which is after inspected
 		w.inspected()
 	}
-	c.inspected(e, err)
+	c.inspected(e, f.Image, err)
 }
 
 // batchFailed notes a batch that failed as a whole. After some in a row the

@@ -1,6 +1,7 @@
 package vision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -21,6 +22,7 @@ type camera struct {
 	emitter *emitter
 	changed chan<- struct{} // wakes the notifier
 
+	film    film
 	outcome chan outcome  // lossless: one for each frame the worker took
 	exited  chan struct{} // closed when run returns
 	clock   func() string
@@ -29,7 +31,7 @@ type camera struct {
 	view      view
 	stage     stage
 	judge     *judge
-	collected []Event // lossless: of the last frame; the worker's until it is an outcome
+	collected []emission // lossless: of the last frame; the worker's until it is an outcome
 
 	mu       sync.Mutex
 	throttle throttle
@@ -46,7 +48,7 @@ type camera struct {
 }
 
 // outcome is what became of a lossless camera's frame.
-type outcome struct{ events []Event }
+type outcome struct{ emissions []emission }
 
 func newCamera(o CameraOptions, p *Pipeline) *camera {
 	if o.StallAfter == 0 {
@@ -68,6 +70,7 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 	}
 	c.view = view{region: o.Region, tiles: o.Tiles}
 	c.judge = newJudge(o.Judge, o.StallAfter, p.run, func() uint64 { return p.tracks.Add(1) })
+	c.film.opts = o.Snapshot
 	if o.Model != "" {
 		c.limits.inspect = max(o.StallAfter, 3*c.throttle.interval)
 		if o.Motion.On {
@@ -76,6 +79,9 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 		c.account = account{camera: o.ID, after: o.BlindLimit(), until: o.Account.Until, coverage: o.Account.Coverage.clone()}
 	}
 	c.stats = CameraStats{ID: o.ID, Kind: o.Kind, Model: o.Model}
+	if o.Model != "" {
+		c.stats.Priority = cmp.Or(o.Priority, DefaultPriority)
+	}
 	return c
 }
 
@@ -162,9 +168,11 @@ func (c *camera) stalledFor(now time.Time) time.Duration {
 	return d
 }
 
-// inspected is called by the worker when it is done with one of the frames.
-// It never blocks.
-func (c *camera) inspected(e Event, detectErr error) {
+// inspected is called by the worker when it is done with one of the frames,
+// whose image it takes. It never blocks.
+func (c *camera) inspected(e Event, img Image, detectErr error) {
+	c.film.insert(img, e.CapturedAt)
+	defer c.film.eject()
 	c.update(func() {
 		c.facts.inspected, c.facts.detectErr = time.Now(), detectErr
 		if detectErr != nil {
@@ -192,15 +200,24 @@ func (c *camera) inspected(e Event, detectErr error) {
 // is not counted as dropped: the judge tries it again.
 func (c *camera) keep(e Event) bool {
 	if e.TrackEvent == TrackEnd {
-		return c.emitter.try(emission{e, c})
+		return c.emitter.try(emission{event: e, camera: c})
 	}
-	return c.emitter.offer(emission{e, c})
+	return c.emitter.offer(c.emission(e))
 }
 
 // collect leaves an event to the reader of a lossless camera.
 func (c *camera) collect(e Event) bool {
-	c.collected = append(c.collected, e)
+	c.collected = append(c.collected, c.emission(e))
 	return true
+}
+
+// emission is an event with its picture, if it is to have one.
+func (c *camera) emission(e Event) emission {
+	m := emission{event: e, camera: c}
+	if e.Picture {
+		m.picture = c.photograph(&e)
+	}
+	return m
 }
 
 // modelState is called by the worker after it tried to load the model.
@@ -236,8 +253,8 @@ func (c *camera) finish() {
 	c.update(func() { c.stats.Dropped += uint64(dropped) })
 	select {
 	case o := <-c.outcome:
-		for _, e := range o.events {
-			c.emitter.offer(emission{e, c})
+		for _, m := range o.emissions {
+			c.emitter.offer(m)
 		}
 	default:
 	}

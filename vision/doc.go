@@ -1,7 +1,7 @@
 // Package vision turns frames into detection events.
 //
-// It owns one goroutine per camera, one per model and one that hands out
-// events. It promises that a frame is inspected as late as it arrived and
+// It owns one goroutine per camera, one per model, one that encodes pictures
+// and one that hands out events. It promises that a frame is inspected as late as it arrived and
 // never later than a newer one, that the detector never waits for whoever
 // consumes its events, and that a camera which is not being inspected says so
 // in its state. Everything between two goroutines is bounded, and what

@@ -1,17 +1,38 @@
 package vision
 
-import "context"
+import (
+	"context"
+	"sync"
+)
 
-// emitter stands between the detectors and Sink.
+// emitter stands between the detectors and Sink. Events with a picture to
+// encode take a turn through the darkroom, a goroutine of its own; later
+// events of the same camera wait for them, those of other cameras do not.
 type emitter struct {
-	buffer chan emission
-	sink   Sink
+	buffer    chan emission
+	sink      Sink
+	darkroom  chan emission // to be developed; has room for one of each camera
+	developed chan emission
+
+	mu     sync.Mutex
+	held   map[*camera][]emission // behind a picture of their camera, which is a key until it is developed
+	behind int                    // events in held
 }
 
-// emission is an event and the camera that accounts for it.
+// emission is an event, the camera that accounts for it, and its picture or
+// nil.
 type emission struct {
-	event  Event
-	camera *camera
+	event   Event
+	camera  *camera
+	picture *picture
+}
+
+func (e *emitter) init(o Options) {
+	e.sink = o.Sink
+	e.buffer = make(chan emission, o.EventBuffer)
+	e.darkroom = make(chan emission, len(o.Cameras))
+	e.developed = make(chan emission, len(o.Cameras))
+	e.held = map[*camera][]emission{}
 }
 
 // try queues and counts an event if there is room.
@@ -29,6 +50,7 @@ func (e *emitter) try(m emission) bool {
 func (e *emitter) offer(m emission) bool {
 	queued := e.try(m)
 	if !queued {
+		m.dispose()
 		m.camera.countEvent(false)
 	}
 	return queued
@@ -44,33 +66,146 @@ func (e *emitter) wait(ctx context.Context, m emission) {
 	}
 }
 
-// run calls Sink until stop is closed and the buffer is empty.
+// dispose gives the picture of an event that is dropped back.
+func (m *emission) dispose() {
+	if m.picture != nil {
+		m.picture.release()
+		m.picture = nil
+	}
+}
+
+// waiting is how many events wait for Sink.
+func (e *emitter) waiting() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.buffer) + e.behind
+}
+
+// run calls Sink until stop is closed and nothing waits.
 func (e *emitter) run(stop <-chan struct{}) {
-	for {
-		select {
-		case m := <-e.buffer:
-			e.sink(m.event)
+	var developing sync.WaitGroup
+	developing.Go(func() {
+		for m := range e.darkroom {
+			m.develop()
+			e.developed <- m
+		}
+	})
+	defer developing.Wait()
+	defer close(e.darkroom)
+	for stopping := false; ; {
+		select { // what has been waiting goes before the end
+		case m := <-e.input():
+			e.take(m)
+			continue
+		case m := <-e.developed:
+			e.release(m)
 			continue
 		default:
 		}
+		if stopping && e.idle() {
+			return
+		}
 		select {
-		case m := <-e.buffer:
-			e.sink(m.event)
+		case m := <-e.input():
+			e.take(m)
+		case m := <-e.developed:
+			e.release(m)
 		case <-stop:
-			if len(e.buffer) == 0 {
-				return
-			}
+			stopping, stop = true, nil
 		}
 	}
 }
 
-// discard empties the buffer and counts what was in it as dropped. It is for
-// events whose Sink did not return in time.
+// input is the buffer, or nil while as many events as it holds wait for
+// pictures.
+func (e *emitter) input() <-chan emission {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.behind >= cap(e.buffer) {
+		return nil
+	}
+	return e.buffer
+}
+
+// idle reports whether no event waits.
+func (e *emitter) idle() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.buffer) == 0 && len(e.held) == 0
+}
+
+// take hands an event to Sink, or holds it until its turn.
+func (e *emitter) take(m emission) {
+	e.mu.Lock()
+	waiting, wait := e.held[m.camera]
+	switch {
+	case wait:
+		e.held[m.camera] = append(waiting, m)
+		e.behind++
+	case m.picture != nil:
+		e.held[m.camera] = nil
+		e.darkroom <- m // has room: a camera has one picture at a time
+	}
+	e.mu.Unlock()
+	if !wait && m.picture == nil {
+		e.sink(m.event)
+	}
+}
+
+// release hands on an event that has its picture now, and what waited behind
+// it up to the next picture.
+func (e *emitter) release(m emission) {
+	e.sink(m.event)
+	for {
+		next, ok := e.next(m.camera)
+		if !ok {
+			return
+		}
+		e.sink(next.event)
+	}
+}
+
+// next is the next event of a camera that can go to Sink now.
+func (e *emitter) next(c *camera) (emission, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	waiting := e.held[c]
+	if len(waiting) == 0 {
+		delete(e.held, c)
+		return emission{}, false
+	}
+	m := waiting[0]
+	e.held[c] = waiting[1:]
+	e.behind--
+	if m.picture != nil {
+		e.darkroom <- m // has room: a camera has one picture at a time
+		return m, false
+	}
+	return m, true
+}
+
+// discard counts what waits as dropped. It is for events whose Sink did not
+// return in time.
 func (e *emitter) discard() {
+	drop := func(m emission) {
+		m.dispose()
+		m.camera.uncountEvent()
+	}
+	e.mu.Lock()
+	for c, waiting := range e.held {
+		for _, m := range waiting {
+			drop(m)
+		}
+		e.behind -= len(waiting)
+		delete(e.held, c)
+	}
+	e.mu.Unlock()
 	for {
 		select {
 		case m := <-e.buffer:
-			m.camera.uncountEvent()
+			drop(m)
+		case m := <-e.developed:
+			drop(m)
 		default:
 			return
 		}

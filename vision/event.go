@@ -17,6 +17,7 @@ type Event struct {
 	Detections  []Detection // may be empty with PolicyEveryFrame and PolicyOnChange
 	FrameWidth  int         // pixels
 	FrameHeight int         // pixels
+	Snapshot    *Snapshot   // nil without a picture
 
 	// Run begins the ids of tracks, so that those of two processes differ.
 	Run string
@@ -62,5 +63,6 @@ func (e Event) TrackID(d Detection) string {
 }
 
 // Sink consumes events. It is called by one goroutine, in the order in which
-// frames were inspected, and may block: only that goroutine waits for it.
+// the frames of a camera were inspected, and may block: only that goroutine
+// waits for it.
 type Sink func(Event)

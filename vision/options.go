@@ -49,6 +49,9 @@ type Options struct {
 	// defaults.
 	MaxStuckPerCamera, MaxStuck int
 
+	// Shed says when cameras are inspected less often to spare the device.
+	Shed ShedOptions
+
 	// EventBuffer is how many events may wait for Sink; the next is dropped
 	// and counted. 0 means DefaultEventBuffer.
 	EventBuffer int
@@ -106,6 +109,13 @@ type CameraOptions struct {
 	// an Interval; at least three intervals of FPS. 0 means DefaultBlindAfter,
 	// or those three intervals where they are longer.
 	BlindAfter time.Duration
+
+	// Snapshot says which events have a picture.
+	Snapshot SnapshotOptions
+
+	// Priority is MinPriority to MaxPriority; 0 means DefaultPriority. When
+	// inspection has to be shed, cameras of a lower priority give way first.
+	Priority int
 
 	// Account is what Accounts returned in the process before.
 	Account Account
@@ -205,6 +215,9 @@ func (o Options) validate() error {
 			errs = append(errs, fmt.Errorf("camera %d (%q): %w", i, c.ID, err))
 		}
 	}
+	if h := o.Shed; !(h.Cool >= 0 && h.Cool <= h.Hot) || (h.Hot > 0 && h.Cool == h.Hot) {
+		errs = append(errs, fmt.Errorf("hot at %v °C and cool at %v °C: want cool below hot, or 0 and 0", h.Hot, h.Cool))
+	}
 	if o.EventBuffer < 0 || o.ShutdownTimeout < 0 {
 		errs = append(errs, fmt.Errorf("event buffer %d and shutdown timeout %v: want 0 or more", o.EventBuffer, o.ShutdownTimeout))
 	}
@@ -235,8 +248,12 @@ func (c CameraOptions) validate(models map[string]bool) error {
 	if c.StallAfter < 0 {
 		errs = append(errs, fmt.Errorf("stall_after %v: want 0 or more", c.StallAfter))
 	}
+	errs = append(errs, c.Snapshot.validate())
 	if least := 3 * newThrottle(c.FPS).interval; c.BlindAfter < 0 || (c.BlindAfter > 0 && c.BlindAfter < least) {
 		errs = append(errs, fmt.Errorf("blind_after %v: want 0, or at least %v, three intervals of fps", c.BlindAfter, least))
+	}
+	if c.Priority != 0 && (c.Priority < MinPriority || c.Priority > MaxPriority) {
+		errs = append(errs, fmt.Errorf("priority %d: want %d to %d", c.Priority, MinPriority, MaxPriority))
 	}
 	return errors.Join(errs...)
 }

@@ -31,7 +31,8 @@ type Pipeline struct {
 	tracks             atomic.Uint64 // ids that were given
 	abandonedReaders   atomic.Int64
 	abandonedDetectors atomic.Int64
-	stuck              atomic.Int64 // calls into sources that are silent beyond StallAfter
+	stuck              atomic.Int64         // calls into sources that are silent beyond StallAfter
+	hottest            atomic.Pointer[Heat] // nil before the first look
 
 	mu     sync.Mutex
 	served bool
@@ -47,11 +48,11 @@ func New(opts Options) (*Pipeline, error) {
 	opts = opts.withDefaults()
 	p := &Pipeline{
 		opts:    opts,
-		emitter: emitter{buffer: make(chan emission, opts.EventBuffer), sink: opts.Sink},
 		run:     fmt.Sprintf("%08x", rand.Uint32()),
 		changed: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
+	p.emitter.init(opts)
 	models := map[string]*worker{}
 	for _, m := range opts.Models {
 		w := newWorker(m, p)
@@ -98,6 +99,7 @@ func (p *Pipeline) Serve(ctx context.Context) error {
 // stages are the ends of what start started.
 type stages struct {
 	watched       chan struct{} // closed when the watchdog has returned
+	shed          chan struct{} // closed when the shedder has returned
 	stopDetectors context.CancelFunc
 	stopEmitter   chan struct{}
 	emitted       chan struct{} // closed when the emitter has returned
@@ -110,6 +112,7 @@ func (p *Pipeline) start(ctx context.Context) stages {
 	detecting, stopDetectors := context.WithCancel(context.WithoutCancel(ctx))
 	s := stages{
 		watched:       make(chan struct{}),
+		shed:          make(chan struct{}),
 		stopDetectors: stopDetectors,
 		stopEmitter:   make(chan struct{}),
 		emitted:       make(chan struct{}),
@@ -130,6 +133,7 @@ func (p *Pipeline) start(ctx context.Context) stages {
 		go c.run(ctx)
 	}
 	go func() { defer close(s.watched); p.watch(ctx) }()
+	go func() { defer close(s.shed); newShedder(p).run(ctx) }()
 	return s
 }
 
@@ -152,6 +156,9 @@ func (p *Pipeline) shutdown(s stages) error {
 		}
 	}
 	<-s.watched // it blocks on nothing but ctx
+	if !joined(late, s.shed) {
+		abandoned("Shed.Temperature")
+	}
 	s.stopDetectors()
 	for _, w := range p.workers {
 		if !joined(late, w.exited) {
@@ -170,7 +177,7 @@ func (p *Pipeline) shutdown(s stages) error {
 	}
 	close(s.stopEmitter)
 	if !joined(late, s.emitted) {
-		abandoned("Sink")
+		abandoned("Sink, or the encoder of pictures,")
 		p.emitter.discard()
 	}
 	close(s.stopNotifier)

@@ -181,8 +181,8 @@ func (r *reader) submit(ctx context.Context, f Frame) {
 	}
 	select {
 	case o := <-c.outcome:
-		for _, e := range o.events {
-			c.emitter.wait(ctx, emission{e, c})
+		for _, m := range o.emissions {
+			c.emitter.wait(ctx, m)
 		}
 	case <-ctx.Done():
 	}

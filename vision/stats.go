@@ -11,10 +11,11 @@ type Stats struct {
 	Cameras            []CameraStats
 	Models             []ModelStats
 	Classifiers        []ClassifierStats
-	EventsWaiting      int // in the buffer before Sink
-	EventBuffer        int // its capacity
+	EventsWaiting      int // for Sink, in the buffer or behind a picture that is being encoded
+	EventBuffer        int // its capacity; as many again may wait for pictures
 	AbandonedReaders   int // still blocked in a source when shutdown ended
 	AbandonedDetectors int // still blocked in a model when shutdown ended
+	Heat               Heat
 
 	StuckReaders int // calls into sources that are silent beyond StallAfter now
 	MaxStuck     int // of them; see Options.MaxStuck
@@ -27,6 +28,14 @@ func (s Stats) Stuck() error {
 		return nil
 	}
 	return fmt.Errorf("%w: %d of at most %d", ErrStuck, s.StuckReaders, s.MaxStuck)
+}
+
+// Heat is what ShedOptions.Temperature said last.
+type Heat struct {
+	Known   bool
+	Celsius float64
+	Sensor  string
+	Hot     bool // cameras are reduced until it has cooled down
 }
 
 // CameraStats is one camera. Counters start with the process. Once nothing is
@@ -45,7 +54,7 @@ type CameraStats struct {
 	Frames         uint64 // that arrived
 	Inspected      uint64 // that the model has finished
 	Dropped        uint64 // that a newer one replaced, or that shutdown overtook
-	Throttled      uint64 // that arrived sooner than FPS allows
+	Throttled      uint64 // that arrived sooner than FPS, or ReducedTo, allows
 	Masked         uint64 // in which nothing moved, for a camera with Motion
 	Events         uint64 // handed to the buffer before Sink
 	EventsDropped  uint64 // that found that buffer full, or were in it when shutdown ended
@@ -70,6 +79,14 @@ type CameraStats struct {
 	Tracks                  int                           // that are open
 	TracksRefused           uint64                        // times that a box found no place among a camera's tracks
 	EndsLost                uint64                        // ends of tracks that waited too long for a place in the buffer
+
+	Priority   int     // 0 without a model: there is nothing to reduce
+	ReducedTo  float64 // frames a second to which inspection is reduced; 0: it is not
+	ReducedFor string  // ReducedByHeat, ReducedByLoad or ""
+
+	Snapshots        uint64 // pictures made
+	SnapshotsSkipped uint64 // events without one, as the last was not encoded yet
+	SnapshotsFailed  uint64 // events without one, as it could not be encoded, or not small enough
 }
 
 // ModelStats is one model.
@@ -94,6 +111,10 @@ type ModelStats struct {
 	Postprocess  Quantiles
 	Batch        BatchStats
 	Upgrade      UpgradeStats
+
+	// Behind says that cameras are not inspected as often as they are
+	// configured to be, or are reduced so that others are.
+	Behind bool
 }
 
 // Quantiles of the last 512 durations; zero when there are none.
@@ -151,12 +172,15 @@ func (r *rate) fps(now time.Time) float64 {
 func (p *Pipeline) Stats() Stats {
 	now := time.Now()
 	s := Stats{
-		EventsWaiting:      len(p.emitter.buffer),
+		EventsWaiting:      p.emitter.waiting(),
 		EventBuffer:        cap(p.emitter.buffer),
 		AbandonedReaders:   int(p.abandonedReaders.Load()),
 		AbandonedDetectors: int(p.abandonedDetectors.Load()),
 		StuckReaders:       int(p.stuck.Load()),
 		MaxStuck:           p.opts.MaxStuck,
+	}
+	if h := p.hottest.Load(); h != nil {
+		s.Heat = *h
 	}
 	for _, c := range p.cameras {
 		s.Cameras = append(s.Cameras, c.snapshot(now))

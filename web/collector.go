@@ -44,6 +44,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	sinks.downlink(s.Uplink.Down, s.Uplink.CertExpiresAt)
 	sinks.events(s.Events)
 	sinks.socket(s.Socket)
+	sinks.pictures(s)
+	sinks.shedding(s)
 	if s.Centre.Demo {
 		sinks.counter("demo_centre_messages_total", "Messages that the stand-in centre received.", s.Centre.Messages)
 	}

@@ -35,12 +35,15 @@ func line() Snapshot {
 				Since: noon.Add(-2 * time.Hour), Width: 1920, Height: 1080, FPS: 9.97, FPSTarget: 10, Frames: 936204,
 				Inspected: 935790, Dropped: 414, Throttled: 1404306, Events: 48211, EventsDropped: 3, DetectorErrors: 2,
 				Reconnects: 1, LastFrameAt: noon.Add(-time.Second), Masked: 12, StalledS: 31.5,
-				Looked: &Looked{Hour: 0.99899, Day: 0.9412, BlindAfterS: 10, Blind: []BlindTime{{"stalled", 31.5}, {"off", 420}}}},
+				Looked: &Looked{Hour: 0.99899, Day: 0.9412, BlindAfterS: 10, Blind: []BlindTime{{"stalled", 31.5}, {"off", 420}}},
+				CameraPictures: CameraPictures{Snapshots: 40110, SnapshotsSkipped: 7, SnapshotsFailed: 2,
+					LastSnapshot: strings.Repeat("c0ffee42", 8), LastSnapshotAt: noon.Add(-3 * time.Second)},
+				Shedding: Shedding{Priority: 3, ReducedTo: 4.9, ReducedFor: "the detector is behind"}},
 			{ID: "cam-south-1", Source: "rtsp://10.0.0.8/stream1", Model: "yolox-nano", State: CameraOffline,
 				Reason: "no route to host", Since: noon.Add(-4 * time.Minute), FPSTarget: 10, Frames: 931004,
 				Inspected: 930590, Dropped: 399, Events: 20311, Reconnects: 17, LastFrameAt: noon.Add(-4 * time.Minute),
 				StalledS: 240, Abandoned: 2, Stuck: 2,
-				Looked: &Looked{Hour: 0.93, Day: 1, BlindAfterS: 10, BlindSince: noon.Add(-4 * time.Minute), BlindReason: "stalled", Blind: []BlindTime{{"stalled", 240}}}},
+				Looked: &Looked{Hour: 0.93, Day: 1, BlindAfterS: 10, BlindSince: noon.Add(-4 * time.Minute), BlindReason: "stalled", Blind: []BlindTime{{"stalled", 240}}}, Shedding: Shedding{Priority: 5}},
 		},
 		Detectors: []Detector{{Model: "yolox-nano", Provider: "cpu", Inferences: 1866380, PreprocessMS: 0.67, RunMS: 20.13,
 			PostprocessMS: 0.1, Refused: []ProviderRefusal{{"tensorrt", "the library has no TensorRT provider"},
@@ -95,7 +98,9 @@ func line() Snapshot {
 			Down: Downlink{Received: 460, Delivered: 412, Refused: 2, Echoes: 40, Dropped: 3, LastDrop: "a/b: no down route matches",
 				LeftThere: 4, Waiting: 1, Forgotten: 6, Error: "closing",
 				Denied: []Denial{{"fleet/#", "refused"}}}},
-		Centre: Centre{Demo: true, Address: "127.0.0.1:1884", Messages: 5166003, OutageUntil: noon.Add(18 * time.Second)},
+		Snapshots: SnapshotStore{Pictures: 4100, Bytes: 410 << 20, MaxBytes: 512 << 20, Stored: 40111, Evicted: 36000, Expired: 11, Failed: 1, Damaged: 1, Foreign: 2},
+		Heat:      Heat{Known: true, Celsius: 61.5, Sensor: "tj-thermal", HotAt: 85},
+		Centre:    Centre{Demo: true, Address: "127.0.0.1:1884", Messages: 5166003, OutageUntil: noon.Add(18 * time.Second)},
 	}
 }
 

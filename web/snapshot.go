@@ -25,6 +25,8 @@ type Snapshot struct {
 	Centre    Centre        `json:"centre"`
 	Events    Events        `json:"events"`
 	Socket    Socket        `json:"socket"`
+	Snapshots SnapshotStore `json:"snapshots"`
+	Heat      Heat          `json:"heat"`
 }
 
 // HealthState is the verdict of a check or of the whole appliance.
@@ -99,6 +101,9 @@ type Camera struct {
 
 	// Heartbeat says that the camera shows known footage, which proves the detector and is in no sum of the page.
 	Heartbeat bool `json:"heartbeat"`
+
+	CameraPictures
+	Shedding
 }
 
 // Detector is one loaded model and the execution provider that it really runs on.
@@ -113,6 +118,7 @@ type Detector struct {
 	PostprocessMS float64 `json:"postprocess_ms"`
 
 	Inference Inference `json:"inference"`
+	Behind    bool      `json:"behind"` // frames that it is to inspect are replaced before it is free
 
 	ModelSHA256 string       `json:"model_sha256,omitempty"` // of the model's file
 	Stored      *StoredModel `json:"stored,omitempty"`       // nil for a model that is not of the store

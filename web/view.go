@@ -99,7 +99,21 @@ func camerasStage(s Snapshot) stage {
 	}
 	st.Value, st.Unit = decimal(rate), "frames/s"
 	st.note("%s dropped for a newer one", many(dropped, "frame", "frames"))
+	if n := reduced(cameras); n > 0 {
+		st.Tone = worse(st.Tone, toneWarn)
+		st.note("%s inspected less often to spare the device", many(n, "camera", "cameras"))
+	}
 	return st
+}
+
+// reduced counts the cameras that are inspected less often than they should be.
+func reduced(cameras []Camera) (n int) {
+	for _, c := range cameras {
+		if c.ReducedTo > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // withoutHeartbeat are the cameras that look at something.
@@ -140,6 +154,10 @@ func detectorStage(s Snapshot) stage {
 			st.Tone, st.Word = toneWarn, "on a fallback"
 		}
 		noteInference(&st, d.Inference)
+		if d.Behind {
+			st.Tone, st.Word = toneWarn, "behind"
+			st.note("%s cannot keep up with its cameras", d.Model)
+		}
 	}
 	var events, failed uint64
 	for _, c := range withoutHeartbeat(s.Cameras) {

@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"image"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -46,6 +47,9 @@ func connect(t *testing.T, src vision.Source) {
 		grey(t, f)
 		if _, err := f.Image.(vision.Cropper).Crop(0, 0, 2, 2); err != nil {
 			t.Error(err)
+		}
+		if _, err := f.Image.(vision.JPEGer).AppendJPEG(nil, image.Rect(4, 4, 44, 44), 20, 85); err != nil {
+			t.Fatal(err)
 		}
 		if i%2 == 0 {
 			f.Image.Close()
