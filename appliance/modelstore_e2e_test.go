@@ -38,6 +38,9 @@ func noiseModel(t *testing.T) string {
 	if err := os.WriteFile(path, model, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(strings.TrimSuffix(path, ".onnx")+".yaml", detector.YAML(), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return path
 }
 
