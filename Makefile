@@ -85,7 +85,7 @@ imports: ## check who imports whom
 	@TAGS="$(TAGS)" .ci/imports
 
 .PHONY: bench
-bench: build ## one JSON object a line; ONLY=frame, cameras, flat, uplink, drain, memory, broker, sessions, logins or gpu for one
+bench: build ## one JSON object a line; ONLY=frame, accuracy, cameras, flat, uplink, drain, memory, broker, sessions, logins or gpu for one
 	@.ci/deps onnxruntime media test >&2
 	@go run -tags "$(TAGS)" ./appliance/bench -only "$(ONLY)"
 

@@ -22,6 +22,7 @@ var benches = []struct {
 	run         func(context.Context, options, func(any) error) error
 }{
 	{"frame", "frame", benchFrame},
+	{"accuracy", "accuracy", benchAccuracy},
 	{"cameras", "cameras", benchCameras},
 	{"flat", "flat", benchFlat},
 	{"uplink", "uplink", benchUplink},
@@ -53,7 +54,7 @@ type options struct {
 
 func main() {
 	var o options
-	only := flag.String("only", "", "run this bench alone: frame, cameras, flat, uplink (with drain and memory), drain, memory, broker, sessions, logins or gpu")
+	only := flag.String("only", "", "run this bench alone: frame, accuracy, cameras, flat, uplink (with drain and memory), drain, memory, broker, sessions, logins or gpu")
 	child := flag.String("memory-child", "", "be the process that bench memory measures, with its queue in this directory")
 	flat := flag.Bool("flat-child", false, "be the process that bench flat measures")
 	broker := flag.String("sessions-child", "", "be the process that bench sessions and bench logins measure, with its store in this directory")
