@@ -42,7 +42,7 @@ type camera struct {
 	stats    CameraStats
 	rate     rate
 	behind   int       // abandoned readers that have not ended
-	heard    time.Time // arrival of the last frame of any connection, at first the start
+	heard    time.Time // arrival of the last frame of any connection, at first the start; or when one was expected again
 	account  account
 	marked   CameraStats // counts at the last inspection
 }
@@ -69,7 +69,6 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 		state:    CameraState{Camera: o.ID, State: Offline, Reason: ReasonStarting},
 	}
 	c.view = view{region: o.Region, tiles: o.Tiles}
-	c.judge = newJudge(o.Judge, o.StallAfter, p.run, func() uint64 { return p.tracks.Add(1) })
 	c.film.opts = o.Snapshot
 	if o.Model != "" {
 		c.limits.inspect = max(o.StallAfter, 3*c.throttle.interval)
@@ -78,6 +77,7 @@ func newCamera(o CameraOptions, p *Pipeline) *camera {
 		}
 		c.account = account{camera: o.ID, after: o.BlindLimit(), until: o.Account.Until, coverage: o.Account.Coverage.clone()}
 	}
+	c.judge = newJudge(o.Judge, max(o.StallAfter, c.limits.inspect), p.run, func() uint64 { return p.tracks.Add(1) })
 	c.stats = CameraStats{ID: o.ID, Kind: o.Kind, Model: o.Model}
 	if o.Model != "" {
 		c.stats.Priority = cmp.Or(o.Priority, DefaultPriority)
@@ -232,6 +232,9 @@ func (c *camera) phase(ph phase) {
 	}
 	if ph == phaseOpening {
 		c.facts.lastFrame = time.Time{}
+	}
+	if c.facts.phase == phaseHeld { // meanwhile no frame was expected
+		c.heard = time.Now()
 	}
 	c.facts.phase, c.facts.since = ph, time.Now()
 }

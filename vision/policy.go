@@ -151,7 +151,8 @@ func (s *sight) better(o *sight) bool {
 	return s.detection.Confidence > o.detection.Confidence
 }
 
-// tellTracks tells the starts and ends of a frame's tracks.
+// tellTracks tells the starts and ends of a frame's tracks. A start that finds
+// no place is told with the next frame that shows the track.
 func (j *judge) tellTracks(e Event, emit func(Event) bool) {
 	if j.opts.Policy != PolicyTrack {
 		return
@@ -164,14 +165,13 @@ func (j *judge) tellTracks(e Event, emit func(Event) bool) {
 		}
 		s := sight{e.CapturedAt, e.InferredAt, e.Clock, e.ModelSHA256, j.found[k.box], e.FrameWidth, e.FrameHeight}
 		k.story.last = s
-		if !k.story.begun || s.better(&k.story.best) {
+		if k.story.best.captured.IsZero() || s.better(&k.story.best) {
 			k.story.best = s
 		}
 		if !k.story.begun {
-			k.story.begun = true
 			start := e.of(&s, TrackStart)
 			start.Picture = true
-			emit(start)
+			k.story.begun = emit(start)
 		}
 	}
 }

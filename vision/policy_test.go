@@ -323,3 +323,52 @@ func TestALosslessCameraTellsEverything(t *testing.T) {
 		s.stop()
 	})
 }
+
+// TestAStartWaitsForRoom: what was not told to have begun is not told to end.
+func TestAStartWaitsForRoom(t *testing.T) {
+	c := newCourt(t, JudgeOptions{Policy: PolicyTrack})
+	seen := thing("a", 0.9, 100, 100)
+	c.full = true
+	c.see(seen)
+	c.see(seen)
+	if n := len(c.open()); n != 0 {
+		t.Errorf("%d tracks are told to have begun, and there was no room to tell it", n)
+	}
+	c.full = false
+	if got := c.see(seen); got != "start a#1" {
+		t.Errorf("told %q", got)
+	}
+	c.full = true
+	other := thing("b", 0.9, 500, 500)
+	c.see(seen, other)
+	c.see(seen, other)
+	c.full = false
+	var told []string
+	for range 15 {
+		if got := c.see(seen); got != "" {
+			told = append(told, got)
+		}
+	}
+	if told != nil {
+		t.Errorf("told %q of a track that was not told to have begun", told)
+	}
+}
+
+// TestARareLookKeepsItsTracks: between two frames of a slow camera its tracks
+// have not been lost sight of.
+func TestARareLookKeepsItsTracks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var img images
+		var got collector
+		s := serve(t, Options{Models: model(person(0)), Sink: got.sink, Cameras: []CameraOptions{{
+			ID: "a", Model: "m", FPS: 0.05, Judge: JudgeOptions{Policy: PolicyTrack}, NewSource: img.every(time.Second),
+		}}})
+		time.Sleep(2 * time.Minute)
+		got.mu.Lock()
+		if told := tell(got.events); told != "start person#1" {
+			t.Errorf("told %q", told)
+		}
+		got.mu.Unlock()
+		s.stop()
+	})
+}

@@ -203,3 +203,22 @@ func TestCloseEndsServe(t *testing.T) {
 		t.Errorf("Serve after Close returned %v, want ErrServed", err)
 	}
 }
+
+// TestWaitingForTheSinkIsNoStall: a lossless reader that waits for a slow Sink
+// expects no frames meanwhile.
+func TestWaitingForTheSinkIsNoStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var img images
+		s := serve(t, Options{
+			Models: model(person(0)), EventBuffer: 1, Sink: func(Event) { time.Sleep(5 * time.Second) }, ShutdownTimeout: time.Minute,
+			Cameras: []CameraOptions{{ID: "a", Model: "m", Lossless: true, StallAfter: 2 * time.Second, NewSource: img.every(100 * time.Millisecond)}},
+		})
+		time.Sleep(time.Minute)
+		if c := s.camera("a"); c.Stalled != 0 || c.Frames < 10 {
+			t.Errorf("stalled for %v in %d frames, each of which came within 100 ms", c.Stalled, c.Frames)
+		}
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
