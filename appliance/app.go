@@ -46,7 +46,8 @@ type app struct {
 	run       *lastRun
 	vision    *vision.Pipeline
 	models    *modelKeeper
-	modelsCtx context.Context // of calls that change a model; ends first of all
+	modelsCtx context.Context // of calls that change a model
+	endModels func()          // ends it, first of all
 	socket    *socket.Server  // nil without one
 	heartbeat *heartbeat      // nil without one
 	tracks    *trackLog       // nil where none can be open
@@ -70,10 +71,17 @@ type appOptions struct {
 	level    *slog.LevelVar
 }
 
+// newApp starts nothing.
+func newApp(cfg Config, log *slog.Logger) *app {
+	a := &app{cfg: cfg, log: log, started: time.Now(), session: uuid.NewString(), restart: make(chan error, 1)}
+	a.modelsCtx, a.endModels = context.WithCancel(context.Background())
+	return a
+}
+
 // openApp starts every part, the queue first and the sources last. After an
 // error nothing is left running.
 func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
-	a := &app{cfg: cfg, log: log, started: time.Now(), session: uuid.NewString(), restart: make(chan error, 1)}
+	a := newApp(cfg, log)
 	a.config.file, a.config.level, a.config.inUse = opt.file, opt.level, cfg
 	for _, open := range []func() error{
 		func() error { return a.openQueue(opt) },
@@ -103,6 +111,7 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 // Close stops every part in the reverse order, so that sources end before
 // what they feed, and the queue last. It attempts every one.
 func (a *app) Close() error {
+	a.endModels()
 	var errs []error
 	for i := len(a.closers) - 1; i >= 0; i-- {
 		errs = append(errs, a.closers[i]())
@@ -289,9 +298,6 @@ func (a *app) prepareVision() (err error) {
 // watchModels judges versions on trial.
 func (a *app) watchModels() error {
 	a.background(a.models.watch)
-	var cancel context.CancelFunc
-	a.modelsCtx, cancel = context.WithCancel(context.Background())
-	a.onClose(func() error { cancel(); return nil })
 	return nil
 }
 

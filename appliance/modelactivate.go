@@ -54,7 +54,7 @@ func (k *modelKeeper) activate(ctx context.Context, name, prefix string, gate bo
 	if err != nil {
 		return out, errors.Join(err, closeAll(tried))
 	}
-	if err := k.swapAll(ctx, tried); err != nil {
+	if err := k.swapAll(ctx, tried, before.Current); err != nil {
 		return out, errors.Join(err, k.store.Revert(name, before))
 	}
 	for _, m := range k.users(name) {
@@ -126,15 +126,34 @@ func (k *modelKeeper) judge(ctx context.Context, d vision.Detector, m ModelConfi
 }
 
 // swapAll puts open detectors into the pipeline. With an error all that are
-// not in it are closed.
-func (k *modelKeeper) swapAll(ctx context.Context, tried []ready) error {
+// not in it are closed, and models that have one already go back to the version
+// before.
+func (k *modelKeeper) swapAll(ctx context.Context, tried []ready, before string) error {
 	for i, r := range tried {
 		open := func(context.Context) (vision.Detector, error) { return r.detector, nil }
-		if err := k.vision.Swap(ctx, r.model.Name, open); err != nil {
-			return errors.Join(err, closeAll(tried[i+1:])) // Swap closed this one
+		if err := k.vision.Swap(ctx, r.model.Name, open); err != nil { // Swap closed this one
+			return errors.Join(err, closeAll(tried[i+1:]), k.putBack(ctx, tried[:i], before))
 		}
 	}
 	return nil
+}
+
+// putBack puts a version into the pipeline in the place of detectors that went
+// there in vain. It does so although whoever asked has given up.
+func (k *modelKeeper) putBack(ctx context.Context, swapped []ready, sha string) error {
+	if sha == "" {
+		return nil // there was none before
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), swapTimeout)
+	defer cancel()
+	var errs []error
+	for _, r := range swapped {
+		open := func(ctx context.Context) (vision.Detector, error) { return k.openVersion(ctx, r.model, sha) }
+		if err := k.vision.Swap(ctx, r.model.Name, open); err != nil {
+			errs = append(errs, fmt.Errorf("and %s@%s does not take over again: %w", r.model.Path, models.Short(sha), err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func closeAll(tried []ready) error {
