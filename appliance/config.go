@@ -110,6 +110,8 @@ type ModelConfig struct {
 	Confidence float64  `yaml:"confidence"`
 
 	BatchConfig `yaml:",inline"`
+
+	floor float64 // see VisionConfig.lowered
 }
 
 // builtinLine is the path of the model that is part of the program.

@@ -487,3 +487,26 @@ func TestAModelCanBeAskedForFromTheFirstRequest(t *testing.T) {
 	}
 	eventually(t, "the end of the call", func() bool { return ctx.Err() != nil })
 }
+
+// TestAVersionsOwnConfidenceStays where a camera follows objects, for which
+// weaker boxes are asked for.
+func TestAVersionsOwnConfidenceStays(t *testing.T) {
+	k := newModelKeeper(testConfig(t, t.TempDir()), slog.New(slog.DiscardHandler))
+	k.cfg.Models = []ModelConfig{{Name: "inspect", Path: "store:press"}}
+	k.cfg.Cameras = []CameraConfig{{ID: "cam", Model: "inspect", JudgeConfig: JudgeConfig{Policy: "track"}}}
+	var opened ModelConfig
+	k.newDetector = func(cfg VisionConfig, m ModelConfig) vision.OpenDetector { opened = m; return openFake(cfg, m) }
+	if _, err := k.store.Add(t.Context(), models.Addition{Name: "press", Confidence: 0.6, Fetch: k.store.FromBytes([]byte("finds"))}); err != nil {
+		t.Fatal(err)
+	}
+	v, err := k.store.Version("press", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.openVersion(t.Context(), k.cfg.Models[0], v.SHA256); err != nil {
+		t.Fatal(err)
+	}
+	if opened.Confidence != 0.6 || opened.floor != vision.DefaultTrackLow || k.cfg.judge(k.cfg.Cameras[0]).Limits.Confidence != 0 {
+		t.Errorf("opened with %v down to %v", opened.Confidence, opened.floor)
+	}
+}

@@ -46,7 +46,7 @@ func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 	return func(context.Context) (vision.Detector, error) {
 		opt := onnx.Options{
 			Library: cfg.ONNXRuntime, ModelPath: m.Path, ModelName: m.Name, Classes: m.Classes,
-			Providers: cfg.Providers, Threads: cfg.Threads, Confidence: m.Confidence,
+			Providers: cfg.Providers, Threads: cfg.Threads, Confidence: m.Confidence, Floor: m.floor,
 			MaxBatch: m.MaxBatch, Cameras: max(1, cfg.camerasOf(m.Name)), EngineDir: cfg.EngineDir,
 		}
 		if m.Path == detector.Path {

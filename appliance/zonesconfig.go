@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"outstation/vision"
-	"outstation/vision/head"
-	"outstation/vision/modelfile"
 	"outstation/vision/sim"
 )
 
@@ -117,37 +115,20 @@ func (c JudgeConfig) least() float64 {
 	return slices.Min(all)
 }
 
-// confidence is that of a model's events where a camera does not say.
-func (m ModelConfig) confidence() float64 {
-	own := head.DefaultConfidence
-	if m.Path == builtinLine {
-		own = sim.Confidence
-	} else if f, err := modelfile.Find(m.Path); err == nil && f != nil {
-		own = cmp.Or(f.Confidence, own)
-	}
-	return cmp.Or(m.Confidence, own)
-}
-
 // lowered is the model with the lowest confidence that one of its cameras asks
-// for.
+// for. For the others, what the model itself says decides what counts.
 func (c VisionConfig) lowered(m ModelConfig) ModelConfig {
 	for _, cam := range c.Cameras {
-		if least := cam.least(); cam.Model == m.Name && least > 0 && least < m.confidence() {
-			m.Confidence = least
+		if least := cam.least(); cam.Model == m.Name && least > 0 && (m.floor == 0 || least < m.floor) {
+			m.floor = least
 		}
 	}
 	return m
 }
 
-// judge is that of one camera. Where the model was lowered for another's
-// sake, or for tracking, the camera keeps to the confidence of the model's own.
+// judge is that of one camera.
 func (c VisionConfig) judge(cam CameraConfig) vision.JudgeOptions {
 	o := cam.judge()
-	for _, m := range c.Models {
-		if m.Name == cam.Model && o.Limits.Confidence == 0 && c.lowered(m).Confidence < m.confidence() {
-			o.Limits.Confidence = m.confidence()
-		}
-	}
 	if cam.Heartbeat {
 		o.Policy = vision.PolicyEveryFrame
 	}

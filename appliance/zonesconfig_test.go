@@ -86,34 +86,29 @@ func TestImpossibleJudgeKeysAreNamed(t *testing.T) {
 	}
 }
 
-// TestAModelIsAsLowAsItsCamerasAsk, and a camera that asks for nothing keeps
-// the model's own confidence.
+// TestAModelIsAsLowAsItsCamerasAsk, and a camera that asks for nothing leaves it
+// to the model that serves, whose own confidence stays as it is.
 func TestAModelIsAsLowAsItsCamerasAsk(t *testing.T) {
 	camera := func(model string, j JudgeConfig) CameraConfig { return CameraConfig{Model: model, JudgeConfig: j} }
 	own := ModelConfig{Name: "own", Confidence: 0.4}
 	for _, c := range []struct {
 		cameras []CameraConfig
-		model   float64
+		floor   float64
 		camera  float64 // of the first
 	}{
-		{[]CameraConfig{camera("own", JudgeConfig{})}, 0.4, 0},
-		{[]CameraConfig{camera("own", JudgeConfig{Confidence: 0.6})}, 0.4, 0.6},
+		{[]CameraConfig{camera("own", JudgeConfig{})}, 0, 0},
+		{[]CameraConfig{camera("own", JudgeConfig{Confidence: 0.6})}, 0.6, 0.6},
 		{[]CameraConfig{camera("own", JudgeConfig{Confidence: 0.3})}, 0.3, 0.3},
-		{[]CameraConfig{camera("own", JudgeConfig{}), camera("own", JudgeConfig{Confidence: 0.3})}, 0.3, 0.4},
-		{[]CameraConfig{camera("own", JudgeConfig{}), camera("other", JudgeConfig{Confidence: 0.3})}, 0.4, 0},
-		{[]CameraConfig{camera("own", JudgeConfig{Policy: "track"})}, 0.1, 0.4},
-		{[]CameraConfig{camera("own", JudgeConfig{Tracking: TrackingConfig{On: true, Low: 0.2}})}, 0.2, 0.4},
-		{[]CameraConfig{camera("own", JudgeConfig{Classes: map[string]ClassConfig{"cat": {Confidence: 0.25}}})}, 0.25, 0.4},
+		{[]CameraConfig{camera("own", JudgeConfig{}), camera("own", JudgeConfig{Confidence: 0.3})}, 0.3, 0},
+		{[]CameraConfig{camera("own", JudgeConfig{}), camera("other", JudgeConfig{Confidence: 0.3})}, 0, 0},
+		{[]CameraConfig{camera("own", JudgeConfig{Policy: "track"}), camera("own", JudgeConfig{Confidence: 0.3})}, 0.1, 0},
+		{[]CameraConfig{camera("own", JudgeConfig{Tracking: TrackingConfig{On: true, Low: 0.2}})}, 0.2, 0},
+		{[]CameraConfig{camera("own", JudgeConfig{Classes: map[string]ClassConfig{"cat": {Confidence: 0.25}}})}, 0.25, 0},
 	} {
 		v := VisionConfig{Models: []ModelConfig{own}, Cameras: c.cameras}
-		if m, o := v.lowered(own), v.judge(c.cameras[0]); m.Confidence != c.model || o.Limits.Confidence != c.camera {
-			t.Errorf("%+v: model %v and camera %v, want %v and %v", c.cameras, m.Confidence, o.Limits.Confidence, c.model, c.camera)
+		if m, o := v.lowered(own), v.judge(c.cameras[0]); m.floor != c.floor || m.Confidence != 0.4 || o.Limits.Confidence != c.camera {
+			t.Errorf("%+v: model %+v and camera %v, want a floor of %v and %v", c.cameras, m, o.Limits.Confidence, c.floor, c.camera)
 		}
-	}
-	line := ModelConfig{Name: "line", Path: builtinLine}
-	v := VisionConfig{Models: []ModelConfig{line}, Cameras: []CameraConfig{camera("line", JudgeConfig{Policy: "track"})}}
-	if o := v.judge(v.Cameras[0]); o.Limits.Confidence != 0.45 || v.lowered(line).Confidence != 0.1 {
-		t.Errorf("built-in: %v", o.Limits.Confidence)
 	}
 }
 

@@ -60,6 +60,12 @@ type DetectorInfo struct {
 	Head        string    // the form of its outputs
 	Settings    []string  // what was settled when it was loaded, and by whom; for the log
 
+	// Confidence is from where on a detection counts for cameras that do not say
+	// it themselves, and ClassConfidence the same for classes that differ: the
+	// detector returns weaker ones too. 0: all that it returns counts.
+	Confidence      float64
+	ClassConfidence map[string]float64
+
 	Nodes    []NodeCount // seen in a profiled run, the provider of the session first; empty where it was not proven
 	MaxBatch int         // frames of one run of a BatchDetector; 0 and 1 are no batching
 	Rates    []BatchRate // measured to choose MaxBatch; empty where it was configured

@@ -29,7 +29,7 @@ type JudgeOptions struct {
 // Limits are what a detection has to meet. Areas are parts of the frame's
 // area, in [0, 1], so that they hold for any resolution.
 type Limits struct {
-	Confidence float64 // least, in [0, 1); 0 leaves it to the model
+	Confidence float64 // least, in [0, 1); 0 leaves it to the model, see DetectorInfo
 	MinArea    float64
 	MaxArea    float64 // 0 means 1
 }
@@ -102,7 +102,8 @@ type judge struct {
 
 	mu       sync.Mutex
 	closed   bool
-	last     time.Time // end of the last inspection
+	model    DetectorInfo // of the detector whose frames are looked at
+	last     time.Time    // end of the last inspection
 	found    []Detection
 	strong   []bool
 	tracker  *tracker // nil without tracking
@@ -176,10 +177,7 @@ func (j *judge) filter(e *Event) {
 	j.found, j.strong = j.found[:0], j.strong[:0]
 	area := float64(e.FrameWidth) * float64(e.FrameHeight)
 	for _, d := range e.Detections {
-		l, special := j.limits[d.Class]
-		if !special {
-			l = j.opts.Limits
-		}
+		l := j.limitsOf(d.Class)
 		least := l.Confidence
 		if j.tracker != nil {
 			least = min(least, j.tracker.opts.Low)
@@ -203,12 +201,35 @@ func (j *judge) filter(e *Event) {
 	}
 }
 
+// limitsOf are those of a class, where the camera does not say it with the
+// confidence of the model that serves. The caller holds j.mu.
+func (j *judge) limitsOf(class string) Limits {
+	l, special := j.limits[class]
+	if !special {
+		l = j.opts.Limits
+	}
+	if l.Confidence == 0 {
+		own, differs := j.model.ClassConfidence[class]
+		if !differs {
+			own = j.model.Confidence
+		}
+		l.Confidence = own
+	}
+	return l
+}
+
 // least is the confidence that a detection of a class has to have.
 func (j *judge) least(class string) float64 {
-	if l, special := j.limits[class]; special {
-		return l.Confidence
-	}
-	return j.opts.Limits.Confidence
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.limitsOf(class).Confidence
+}
+
+// follow takes over what the detector of the next frames says of itself.
+func (j *judge) follow(model DetectorInfo) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.model = model
 }
 
 // within reports whether a detection is where it has to be.

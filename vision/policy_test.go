@@ -1,6 +1,7 @@
 package vision
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -370,5 +371,59 @@ func TestARareLookKeepsItsTracks(t *testing.T) {
 		}
 		got.mu.Unlock()
 		s.stop()
+	})
+}
+
+// TestACameraKeepsToTheModelThatServes: a model that returns more than counts
+// says from where on it does, also the one that takes over.
+func TestACameraKeepsToTheModelThatServes(t *testing.T) {
+	weak, strong := thing("a", 0.35, 100, 100), thing("a", 0.65, 100, 100)
+	person := thing("person", 0.35, 500, 500)
+	c := newCourt(t, JudgeOptions{Classes: map[string]Limits{"special": {Confidence: 0.2}, "large": {MinArea: 0.1}}})
+	judged(t, func() {
+		c.expect("a", weak)
+		c.follow(DetectorInfo{Confidence: 0.3, ClassConfidence: map[string]float64{"person": 0.4}})
+		c.expect("a", weak, person)
+		c.expect("special", thing("special", 0.25, 100, 100))
+		c.follow(DetectorInfo{Confidence: 0.6, ClassConfidence: map[string]float64{"person": 0.3}})
+		c.expect("a person", weak, strong, person)
+		if c.least("a") != 0.6 || c.least("person") != 0.3 || c.least("special") != 0.2 || c.least("large") != 0.6 {
+			panic("the second stage names what does not count")
+		}
+	})
+}
+
+// saying is a detector that says from where on its detections count.
+type saying struct {
+	*fakeDetector
+	confidence float64
+}
+
+func (s saying) Info() DetectorInfo {
+	return DetectorInfo{Confidence: s.confidence, ModelSHA256: fmt.Sprint(s.confidence)}
+}
+
+// TestWhatCountsChangesWithTheModel, through the pipeline: person finds boxes
+// of 0.9.
+func TestWhatCountsChangesWithTheModel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var img images
+		var got collector
+		s := serve(t, Options{Models: model(saying{person(0), 0.5}), Sink: got.sink,
+			Cameras: []CameraOptions{{ID: "a", Model: "m", NewSource: img.every(100 * time.Millisecond)}}})
+		time.Sleep(time.Second)
+		if err := s.Swap(t.Context(), "m", func(context.Context) (Detector, error) { return saying{person(0), 0.95}, nil }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		s.stop()
+		for _, e := range got.events {
+			if e.ModelSHA256 != "0.5" {
+				t.Errorf("an event of a model to which 0.9 does not count: %+v", e)
+			}
+		}
+		if c := s.camera("a"); len(got.events) < 8 || c.Filtered.Confidence < 8 {
+			t.Errorf("%d events, %+v", len(got.events), c.Filtered)
+		}
 	})
 }

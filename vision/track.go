@@ -39,7 +39,7 @@ type TrackOptions struct {
 
 	// Low is the least confidence of a box that continues a track, in (0, 1),
 	// below the least confidence of an event; 0 means DefaultTrackLow. The model
-	// has to be opened with a confidence as low as this.
+	// has to return boxes as weak as this, and to say what counts; see DetectorInfo.
 	Low float64
 
 	// Lost is how long a track is remembered after it was last seen, and at

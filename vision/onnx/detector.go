@@ -92,6 +92,7 @@ func build(o Options) (*Detector, error) {
 		info: vision.DetectorInfo{
 			Model: o.ModelName, InputWidth: m.shape.width, InputHeight: m.shape.height, Head: string(m.shape.form), Settings: m.notes,
 			ModelSHA256: o.SHA256, Runtime: "onnxruntime " + ort.GetVersion(),
+			Confidence: m.counts.Confidence, ClassConfidence: m.counts.ClassConfidence,
 		},
 		shape: m.shape,
 		head:  m.decoder,

@@ -31,6 +31,7 @@ type Options struct {
 	// them classes are COCO's, and thresholds head's defaults.
 	Classes    []string
 	Confidence float64 // least confidence, in (0, 1); 0 means that it is not said
+	Floor      float64 // least confidence of what is returned although it does not count, see vision.DetectorInfo; 0: nothing is
 	IoU        float64 // NMS threshold, in (0, 1]; 0 means that it is not said
 
 	// File is the model file. Without it, it is looked for beside ModelPath.
@@ -78,6 +79,9 @@ func (o Options) check() (Options, error) {
 		if p != ProviderTensorRT && p != ProviderCUDA && p != ProviderCPU {
 			errs = append(errs, fmt.Errorf("provider %q: want tensorrt, cuda or cpu", p))
 		}
+	}
+	if !(o.Floor >= 0 && o.Floor < 1) {
+		errs = append(errs, fmt.Errorf("floor %v: want 0 or a confidence below 1", o.Floor))
 	}
 	if o.Threads < 0 {
 		errs = append(errs, fmt.Errorf("threads %d: want 0 or more", o.Threads))

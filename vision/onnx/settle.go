@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"outstation/vision"
@@ -18,6 +19,7 @@ type model struct {
 	shape   shape
 	decoder head.Decoder
 	notes   []string
+	counts  head.Options // thresholds from which on a detection counts; zero where all do
 }
 
 // parties are those who say something about a model. The configuration
@@ -58,7 +60,8 @@ func (s *parties) settle() (m model, err error) {
 	if m.shape.prep, err = s.preparation(form, m.shape.inputs[m.shape.image].Type); err != nil {
 		return m, err
 	}
-	opts := s.thresholds()
+	opts, counts := s.thresholds()
+	m.counts = counts
 	opts.Width, opts.Height, opts.Classes = m.shape.width, m.shape.height, classes
 	if m.decoder, err = head.New(form, opts, seen); err != nil {
 		return m, err
@@ -74,8 +77,9 @@ func (s *parties) settle() (m model, err error) {
 	return m, nil
 }
 
-// thresholds are those of the decoder. A class's own comes from the model file.
-func (s *parties) thresholds() head.Options {
+// thresholds are those of the decoder, and those from which on a detection
+// counts where the decoder's are lower. A class's own comes from the model file.
+func (s *parties) thresholds() (decoder, counts head.Options) {
 	o, f := s.options, s.file
 	if o.Confidence > 0 && f.Confidence > 0 {
 		s.note("confidence: %v of the configuration wins over %v of the model file", o.Confidence, f.Confidence)
@@ -83,9 +87,18 @@ func (s *parties) thresholds() head.Options {
 	if o.IoU > 0 && f.IoU > 0 {
 		s.note("iou: %v of the configuration wins over %v of the model file", o.IoU, f.IoU)
 	}
-	return head.Options{
+	decoder = head.Options{
 		Confidence: cmp.Or(o.Confidence, f.Confidence), IoU: cmp.Or(o.IoU, f.IoU), ClassConfidence: f.ClassConfidence,
 	}
+	if o.Floor == 0 {
+		return decoder, counts
+	}
+	counts = head.Options{Confidence: cmp.Or(decoder.Confidence, head.DefaultConfidence), ClassConfidence: f.ClassConfidence}
+	decoder.Confidence, decoder.ClassConfidence = min(counts.Confidence, o.Floor), maps.Clone(f.ClassConfidence)
+	for class, own := range f.ClassConfidence {
+		decoder.ClassConfidence[class] = min(own, o.Floor)
+	}
+	return decoder, counts
 }
 
 // ask reads the graph, its metadata and the model file.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"outstation/vision"
 	"outstation/vision/head"
 	"outstation/vision/modelfile"
 	"outstation/vision/testfiles"
@@ -167,5 +168,51 @@ func TestAClassThatIsNotNamedIsAnError(t *testing.T) {
 	}
 	if failed == nil || !strings.Contains(failed.Error(), "more classes than the 1 that are named") {
 		t.Errorf("got %v", failed)
+	}
+}
+
+// TestAFloorBringsWeakBoxesAndSaysWhatCounts, for the classes that differ too.
+func TestAFloorBringsWeakBoxesAndSaysWhatCounts(t *testing.T) {
+	frame := exportedFrames(t)["flat"]
+	own := map[string]float64{"a": 0.9}
+	open := func(floor float64) *Detector {
+		return openExported(t, "yolov8", func(o *Options) {
+			file, err := modelfile.Find(o.ModelPath)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Classes, o.Confidence, o.Floor, o.File = []string{"a", "b", "c"}, 0.46, floor, file
+			o.File.ClassConfidence = own
+		})
+	}
+	count := func(d *Detector, of func(vision.Detection) bool) (n int) {
+		found, _, err := d.Detect(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			if of(f) {
+				n++
+			}
+		}
+		return n
+	}
+	plain, low := open(0), open(0.05)
+	if i := plain.Info(); i.Confidence != 0 || i.ClassConfidence != nil {
+		t.Errorf("without a floor all counts, got %v and %v", i.Confidence, i.ClassConfidence)
+	}
+	i := low.Info()
+	if i.Confidence != 0.46 || i.ClassConfidence["a"] != 0.9 || own["a"] != 0.9 {
+		t.Errorf("got %v and %v", i.Confidence, i.ClassConfidence)
+	}
+	counts := func(f vision.Detection) bool {
+		if f.Class == "a" {
+			return f.Confidence >= 0.9
+		}
+		return f.Confidence >= 0.46
+	}
+	every := func(vision.Detection) bool { return true }
+	if a, b, all := count(plain, every), count(low, counts), count(low, every); a != b || a == 0 || all <= a {
+		t.Errorf("without a floor %d boxes, with one %d that count, of %d", a, b, all)
 	}
 }
