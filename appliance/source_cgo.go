@@ -92,5 +92,8 @@ func modelSum(path string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// giveMemoryBack bounds what reconnects leave behind.
+func giveMemoryBack() error { return capture.GiveMemoryBack() }
+
 // redact removes the password from a camera's address.
 func redact(source string) string { return capture.Redact(source) }

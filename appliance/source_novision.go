@@ -43,5 +43,8 @@ func describeModel(modelInspectCommand) (modelDescription, error) {
 	return modelDescription{}, errNoVision
 }
 
+// giveMemoryBack has nothing to do without cameras.
+func giveMemoryBack() error { return nil }
+
 // redact has nothing to do: a simulated camera has no password.
 func redact(source string) string { return source }

@@ -89,7 +89,7 @@ func webCameras(cfg []CameraConfig, f facts) []web.Camera {
 			LastFrameAt: c.LastFrame, Heartbeat: cfg[i].Heartbeat,
 			Masked: c.Masked, StalledS: c.Stalled.Seconds(), Abandoned: c.Abandoned, Stuck: c.StuckReaders,
 			Looked:         webLooked(c, f.blind.Off[c.ID]),
-			CameraPictures: webPictures(c, f.snapshots), Shedding: webShedding(c),
+			CameraPictures: webPictures(c, f.snapshots), Shedding: webShedding(c), Rules: webRules(c),
 		}
 		if cfg[i].Heartbeat {
 			out[i].Events -= min(out[i].Events, f.heartbeat.Empty)

@@ -38,6 +38,8 @@ func line() Snapshot {
 				Looked: &Looked{Hour: 0.99899, Day: 0.9412, BlindAfterS: 10, Blind: []BlindTime{{"stalled", 31.5}, {"off", 420}}},
 				CameraPictures: CameraPictures{Snapshots: 40110, SnapshotsSkipped: 7, SnapshotsFailed: 2,
 					LastSnapshot: strings.Repeat("c0ffee42", 8), LastSnapshotAt: noon.Add(-3 * time.Second)},
+				Rules: Rules{Tracks: 3, TracksRefused: 1, TrackEndsLost: 2,
+					Filtered: []Filtered{{"class", 1204}, {"confidence", 88}, {"area", 0}, {"mask", 310}, {"zone", 41}}},
 				Shedding: Shedding{Priority: 3, ReducedTo: 4.9, ReducedFor: "the detector is behind"}},
 			{ID: "cam-south-1", Source: "rtsp://10.0.0.8/stream1", Model: "yolox-nano", State: CameraOffline,
 				Reason: "no route to host", Since: noon.Add(-4 * time.Minute), FPSTarget: 10, Frames: 931004,

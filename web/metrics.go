@@ -30,6 +30,7 @@ func (k sink) cameras(cameras []Camera) {
 		k.counter("camera_reconnects_total", "Times that the source was opened again.", c.Reconnects, l...)
 		k.time("camera_last_frame_timestamp_seconds", "When the last frame arrived, in Unix time.", c.LastFrameAt, l...)
 		k.looked(c, l)
+		k.rules(c, l)
 	}
 }
 

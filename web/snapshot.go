@@ -104,6 +104,7 @@ type Camera struct {
 
 	CameraPictures
 	Shedding
+	Rules
 }
 
 // Detector is one loaded model and the execution provider that it really runs on.

@@ -4,28 +4,35 @@ package capture
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"gocv.io/x/gocv"
 
 	"outstation/vision"
-	"outstation/vision/capture/rtsptest"
 )
 
-// soakCameras is how many cameras fail and come back at once.
-const soakCameras = 8
+// soakCameras is how many cameras there are. They send pictures of up to
+// soakWidth×soakHeight.
+const (
+	soakCameras = 8
+	soakWidth   = 1280
+	soakHeight  = 720
+)
 
 // usage is what a process holds.
 type usage struct {
 	Mats       int `json:"mats"`
 	RSS        int `json:"rss_kib"`
+	Anonymous  int `json:"rss_anon_kib"` // the part of it that is no file's
 	Threads    int `json:"threads"`
 	Goroutines int `json:"goroutines"`
 	Files      int `json:"files"`
@@ -43,38 +50,32 @@ func used(t *testing.T) usage {
 		fmt.Sscan(after, &n)
 		return n
 	}
-	return usage{Mats: gocv.MatProfile.Count(), RSS: field("VmRSS"), Threads: field("Threads"), Goroutines: runtime.NumGoroutine(), Files: openFiles(t)}
+	return usage{Mats: gocv.MatProfile.Count(), RSS: field("VmRSS"), Anonymous: field("RssAnon"), Threads: field("Threads"), Goroutines: runtime.NumGoroutine(), Files: openFiles(t)}
 }
 
-// TestSoak fails cameras in turn for MINUTES and prints one JSON object. What
-// the process holds is taken after a tenth and half of the time and at the end, each
-// time with all cameras online.
+// TestSoak fails half of the cameras at a time for MINUTES and prints one JSON
+// object. What the process holds is taken after a tenth and half of the time and
+// at the end, each time with all cameras online. The servers are in another.
 func TestSoak(t *testing.T) {
+	if os.Getenv("SOAK_SERVES") != "" {
+		serveOrders(t)
+		return
+	}
 	minutes, err := strconv.ParseFloat(os.Getenv("MINUTES"), 64)
 	if err != nil || minutes <= 0 {
 		t.Fatalf("MINUTES is %q, want a number above 0", os.Getenv("MINUTES"))
 	}
-	length := time.Duration(minutes * float64(time.Minute))
-	servers := make([]*rtsptest.Server, soakCameras)
-	var cameras []vision.CameraOptions
-	for i := range servers {
-		o := rtsptest.Options{FPS: 10, Clip: coded(t, rtsptest.H264, 320+16*i, 240)}
-		if servers[i], err = rtsptest.Start(o); err != nil {
-			t.Fatal(err)
-		}
-		factory, err := Factory(Options{URL: servers[i].URL(), Decoder: both[i%2], ReadTimeout: time.Second, OpenTimeout: 5 * time.Second})
-		if err != nil {
-			t.Fatal(err)
-		}
-		cameras = append(cameras, vision.CameraOptions{ID: fmt.Sprint(i), NewSource: factory, Model: "looker", StallAfter: 5 * time.Second})
+	if err := GiveMemoryBack(); err != nil { // as the appliance does
+		t.Fatal(err)
 	}
-	p := serve(t, nil, cameras...)
+	length := time.Duration(minutes * float64(time.Minute))
+	servers := startServers(t)
+	p := serve(t, nil, soaked(t, servers)...)
 	began, early, half := time.Now(), usage{}, usage{}
 	var wide [soakCameras]bool
 	for round := 0; time.Since(began) < length; round++ {
 		allOnline(t, p) // one that has not seen the old resolution would not mind the new
-		i := rand.IntN(soakCameras)
-		servers[i] = upset(t, servers[i], round, &wide[i])
+		upsetHalf(t, servers, round, &wide)
 		if early.Files == 0 && time.Since(began) > length/10 {
 			allOnline(t, p)
 			early = used(t)
@@ -102,44 +103,72 @@ func TestSoak(t *testing.T) {
 	if late.Mats > early.Mats+2*3*soakCameras || late.Files > early.Files+8 || late.Goroutines > early.Goroutines+16 {
 		t.Errorf("it grew: %+v, then %+v", early, late)
 	}
-	for _, s := range servers {
-		s.Close()
+}
+
+// soaked are the cameras, each with a server of its own and in turn with each decoder.
+func soaked(t *testing.T, servers *cameraServers) (cameras []vision.CameraOptions) {
+	t.Helper()
+	for i := range soakCameras {
+		var url string
+		if err := servers.do(&url, "start", i, soakWidth-16*i); err != nil {
+			t.Fatal(err)
+		}
+		factory, err := Factory(Options{URL: url, Decoder: both[i%2], ReadTimeout: time.Second, OpenTimeout: 5 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cameras = append(cameras, vision.CameraOptions{ID: fmt.Sprint(i), NewSource: factory, Model: "looker", StallAfter: 5 * time.Second})
+	}
+	return cameras
+}
+
+// upsetHalf fails half of the cameras, chosen by chance, at once.
+func upsetHalf(t *testing.T, servers *cameraServers, round int, wide *[soakCameras]bool) {
+	t.Helper()
+	var all sync.WaitGroup
+	var errs [soakCameras]error
+	for n, i := range rand.Perm(soakCameras)[:soakCameras/2] {
+		all.Go(func() { errs[i] = upset(servers, i, round+n, &wide[i]) })
+	}
+	all.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// upset fails a camera in one of the ways in turn and brings it back. A server
-// whose connections died is replaced, since it would hold them for ever.
-func upset(t *testing.T, s *rtsptest.Server, round int, wide *bool) *rtsptest.Server {
-	t.Helper()
-	before := s.Played()
-	switch round % 3 {
+// upset fails a camera in one of the ways in turn and brings it back.
+func upset(servers *cameraServers, i, way int, wide *bool) error {
+	var before, now int
+	if err := servers.do(&before, "played", i, "?"); err != nil {
+		return err
+	}
+	var err error
+	switch way % 3 {
 	case 0:
-		s.Stall(true)
+		err = servers.do(&now, "stall", i, true)
 		time.Sleep(1500 * time.Millisecond) // the time-out is what is waited for
-		s.Stall(false)
+		err = errors.Join(err, servers.do(&now, "stall", i, false))
 	case 1:
-		width := 608
+		width := soakWidth - 16*soakCameras
 		if *wide = !*wide; *wide {
-			width = 640
+			width -= 64
 		}
-		s.Play(coded(t, rtsptest.H264, width, 240))
+		err = servers.do(&now, "play", i, width)
 	default:
-		o := rtsptest.Options{FPS: 10, Clip: coded(t, rtsptest.H264, 320, 240), Address: s.Address()}
-		s.Die(true)
+		err = servers.do(&now, "die", i, true)
 		time.Sleep(1500 * time.Millisecond)
-		s.Close()
-		var err error
-		if s, err = rtsptest.Start(o); err != nil {
-			t.Fatal(err)
-		}
-		before = 0
+		err = errors.Join(err, servers.do(&now, "replace", i, soakWidth))
+		before, *wide = 0, false
 	}
-	for deadline := time.Now().Add(time.Minute); s.Played() == before; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); err == nil; time.Sleep(10 * time.Millisecond) {
+		if err = servers.do(&now, "played", i, "?"); now > before {
+			break
+		}
 		if time.Now().After(deadline) {
-			t.Fatalf("round %d: nobody came back", round)
+			return fmt.Errorf("way %d: nobody came back to camera %d", way%3, i)
 		}
 	}
-	return s
+	return err
 }
 
 // allOnline waits until every camera is.
