@@ -157,6 +157,9 @@ func (w *worker) loaded(d Detector, err error) {
 	w.mu.Unlock()
 	for _, c := range w.cameras {
 		c.modelState(err)
+		if err == nil {
+			c.knows(d.Info().Classes)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ type model struct {
 	shape   shape
 	decoder head.Decoder
 	notes   []string
+	classes []string // their names; empty where nobody says them
 }
 
 // parties are those who say something about a model. The configuration
@@ -70,7 +71,7 @@ func (s *parties) settle() (m model, err error) {
 			m.shape.batch = max(0, seen[i].Dims[0]) // some exports leave only the input open
 		}
 	}
-	m.notes = s.notes
+	m.notes, m.classes = s.notes, classes
 	return m, nil
 }
 
