@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"go.yaml.in/yaml/v3"
-
 	"outstation/uplink"
 	"outstation/vision"
 )
@@ -32,7 +30,7 @@ func (c *demoRunCommand) Run(e *env) error {
 	if err := uplink.CheckUnused(filepath.Join(c.Dir, "data", "queue")); err != nil {
 		return fmt.Errorf("demo: is one running already, with its page at http://%s/? %w", c.Web, err)
 	}
-	text, err := yaml.Marshal(c.config(e.out))
+	text, err := sparseYAML(c.config(e.out))
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
@@ -40,7 +38,7 @@ func (c *demoRunCommand) Run(e *env) error {
 		return fmt.Errorf("demo: %w", err)
 	}
 	file := filepath.Join(c.Dir, "outstation.yaml")
-	head := "# Written anew by every `outstation demo run`; copy it to keep a change.\n"
+	head := "# Written anew by every `outstation demo run`; copy it to keep a change. What is not here is\n# as appliance/outstation.yaml says.\n"
 	if err := os.WriteFile(file, append([]byte(head), text...), 0o640); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
