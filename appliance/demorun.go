@@ -19,7 +19,7 @@ import (
 type demoRunCommand struct {
 	Dir   string `default:".run" help:"Where the demo's configuration and queue are kept."`
 	Video string `placeholder:"SOURCE" help:"A recording or camera of your own, beside the simulated ones."`
-	Model string `placeholder:"FILE" help:"YOLOX model with COCO's classes for it; without one its frames are only counted."`
+	Model string `placeholder:"FILE" help:"A model in ONNX form for it, such as YOLOX-nano; without one its frames are only counted."`
 	ONNX  string `name:"onnxruntime" default:".deps/onnxruntime/libonnxruntime.so.1" help:"ONNX Runtime library."`
 	MQTT  string `name:"mqtt" default:"127.0.0.1:1883" help:"Where devices connect."`
 	Web   string `default:"127.0.0.1:8080" help:"Where the page is."`
