@@ -98,7 +98,7 @@ func webLooked(c vision.CameraStats, off time.Duration) *web.Looked {
 		return nil
 	}
 	out := &web.Looked{
-		Hour: c.CoveredHour, Day: c.CoveredDay, BlindAfterS: c.BlindAfter.Seconds(), BlindSince: c.BlindSince, BlindReason: string(c.BlindReason),
+		KnownSince: c.WatchedSince, Hour: c.CoveredHour, Day: c.CoveredDay, BlindAfterS: c.BlindAfter.Seconds(), BlindSince: c.BlindSince, BlindReason: string(c.BlindReason),
 	}
 	for _, r := range vision.BlindReasons {
 		d := c.BlindFor[r]

@@ -78,7 +78,7 @@ func (c *cameraProbeCommand) camera() (CameraConfig, error) {
 		}
 	}
 	if vision.Kind(cam.Source) == vision.KindSim {
-		return cam, usageError{errors.New("camera probe: sim:// is drawn by this program; there is no camera to look at")}
+		return cam, usageError{errors.New("camera probe: sim:// is drawn by this program; there is no camera to look at. As a source it needs nothing else; builtin:line is the model that knows sim://line")}
 	}
 	return cam, nil
 }
@@ -103,7 +103,7 @@ func printProbe(out io.Writer, cam CameraConfig, r capture.Report) {
 	}
 	for _, s := range r.Tried {
 		if s.Error == "" {
-			line("tried", "%s: %.0f ms", s.What, s.MS)
+			line("tried", "%s: ok, %.0f ms", s.What, s.MS)
 		} else {
 			line("tried", "%s: %s", s.What, s.Error)
 		}
@@ -157,11 +157,12 @@ func snippet(cam CameraConfig, r capture.Report) string {
 	type entry struct {
 		ID         string  `yaml:"id"`
 		Source     string  `yaml:"source"`
+		Model      string  `yaml:"model,omitempty"`
 		Decoder    string  `yaml:"decoder,omitempty"`
 		FPS        float64 `yaml:"fps,omitempty"`
 		StallAfter string  `yaml:"stall_after,omitempty"`
 	}
-	list := []entry{{ID: id, Source: r.Source, Decoder: cam.Decoder, FPS: cam.FPS}}
+	list := []entry{{ID: id, Source: r.Source, Model: cam.Model, Decoder: cam.Decoder, FPS: cam.FPS}}
 	// Silence of five frames is no stall.
 	if rate := r.MeasuredFPS; rate > 0 && 5/rate > vision.DefaultStallAfter.Seconds() {
 		list[0].StallAfter = time.Duration(5 / rate * float64(time.Second)).Round(time.Second).String()
@@ -171,6 +172,9 @@ func snippet(cam CameraConfig, r capture.Report) string {
 		return err.Error() + "\n"
 	}
 	out := "    " + strings.ReplaceAll(strings.TrimSuffix(string(text), "\n"), "\n", "\n    ") + "\n"
+	if cam.Model == "" {
+		out += "      # model: the name of one in vision.models; without it frames are counted and nothing is inspected\n"
+	}
 	if r.Source != cam.Source {
 		out += "    # Put the password in place of xxxxx. Who may read this file can read it;\n" +
 			"    # OUTSTATION_VISION_CAMERAS_0_SOURCE (0 is the camera's place) sets it from outside.\n"

@@ -43,7 +43,7 @@ func TestCameraProbe(t *testing.T) {
 	if code != 0 || strings.Contains(out+errOut, "secret") {
 		t.Fatalf("status %d\n%s%s", code, out, errOut)
 	}
-	for _, want := range []string{"codec        H264", "size         328×250", "keyframes    every 10 frames", "decoder      ffmpeg", "transport    TCP", "first frame  after", "in place of xxxxx"} {
+	for _, want := range []string{"codec        H264", "size         328×250", "keyframes    every 10 frames", "decoder      ffmpeg", "transport    TCP", "first frame  after", "ms", ": ok, ", "# model: the name of one in vision.models", "in place of xxxxx"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("missing %q in:\n%s", want, out)
 		}

@@ -99,7 +99,7 @@ func (c *configCheckCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, cameras: %d\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, cfg.Vision.cameras())
+	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, %s\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, cfg.Vision.camerasText())
 	for _, f := range cfg.files() {
 		if f.path != "" && f.path != builtinLine && !exists(f.path) {
 			fmt.Fprintf(e.out, "  not on this machine yet: %s (%s)\n", f.path, f.key)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -379,6 +380,11 @@ func (c Config) files() []namedFile {
 	}
 	if len(c.Vision.Models) > 0 {
 		list = append(list, namedFile{"vision.onnxruntime", c.Vision.ONNXRuntime})
+	}
+	for i, cam := range c.Vision.Cameras {
+		if vision.Kind(cam.Source) == vision.KindFile {
+			list = append(list, namedFile{fmt.Sprintf("vision.cameras[%d].source", i), strings.TrimPrefix(cam.Source, "file://")})
+		}
 	}
 	for i, m := range c.Vision.Classifiers {
 		list = append(list, namedFile{fmt.Sprintf("vision.classifiers[%d].path", i), m.Path})

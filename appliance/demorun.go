@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"go.yaml.in/yaml/v3"
-
 	"outstation/uplink"
 	"outstation/vision"
 )
@@ -21,7 +19,7 @@ import (
 type demoRunCommand struct {
 	Dir   string `default:".run" help:"Where the demo's configuration and queue are kept."`
 	Video string `placeholder:"SOURCE" help:"A recording or camera of your own, beside the simulated ones."`
-	Model string `placeholder:"FILE" help:"YOLOX model with COCO's classes for it; without one its frames are only counted."`
+	Model string `placeholder:"FILE" help:"A model in ONNX form for it, such as YOLOX-nano; without one its frames are only counted."`
 	ONNX  string `name:"onnxruntime" default:".deps/onnxruntime/libonnxruntime.so.1" help:"ONNX Runtime library."`
 	MQTT  string `name:"mqtt" default:"127.0.0.1:1883" help:"Where devices connect."`
 	Web   string `default:"127.0.0.1:8080" help:"Where the page is."`
@@ -32,7 +30,7 @@ func (c *demoRunCommand) Run(e *env) error {
 	if err := uplink.CheckUnused(filepath.Join(c.Dir, "data", "queue")); err != nil {
 		return fmt.Errorf("demo: is one running already, with its page at http://%s/? %w", c.Web, err)
 	}
-	text, err := yaml.Marshal(c.config(e.out))
+	text, err := sparseYAML(c.config(e.out))
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
@@ -40,7 +38,7 @@ func (c *demoRunCommand) Run(e *env) error {
 		return fmt.Errorf("demo: %w", err)
 	}
 	file := filepath.Join(c.Dir, "outstation.yaml")
-	head := "# Written anew by every `outstation demo run`; copy it to keep a change.\n"
+	head := "# Written anew by every `outstation demo run`; copy it to keep a change. What is not here is\n# as appliance/outstation.yaml says.\n"
 	if err := os.WriteFile(file, append([]byte(head), text...), 0o640); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}

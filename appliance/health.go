@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"outstation/appliance/internal/socket"
 	"outstation/appliance/internal/strictyaml"
 	"outstation/broker"
@@ -103,7 +105,7 @@ func queueCheck(f facts) wire.Check {
 	case f.refused > 0:
 		return check("queue", wire.Impaired, fmt.Sprintf("%d of the appliance's own messages were not stored since the start", f.refused))
 	}
-	return check("queue", wire.Healthy, fmt.Sprintf("%d records, %d bytes", q.Queued.Records, q.Queued.Bytes))
+	return check("queue", wire.Healthy, fmt.Sprintf("records: %d, %s", q.Queued.Records, humanize.IBytes(uint64(q.Queued.Bytes))))
 }
 
 // salvaged says what came out of a store that was moved away.
@@ -199,6 +201,9 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 		}
 		if blind := blindDetail(c); blind != "" {
 			out.State, out.Detail = wire.Impaired, blind
+		}
+		if len(c.UnknownClasses) > 0 {
+			out.State, out.Detail = wire.Impaired, fmt.Sprintf("its rules name classes that its model %s does not have: %s; correct them, or nothing of that name is ever found", c.Model, strings.Join(c.UnknownClasses, ", "))
 		}
 		if c.EndsLost+c.TracksRefused > 0 {
 			out.State, out.Detail = wire.Impaired, fmt.Sprintf("of tracks, %d ends were lost and %d boxes found no place since the start", c.EndsLost, c.TracksRefused)

@@ -52,6 +52,15 @@ func (c VisionConfig) cameras() (n int) {
 	return n
 }
 
+// camerasText is how many cameras there are, in words.
+func (c VisionConfig) camerasText() string {
+	text := fmt.Sprintf("cameras: %d", c.cameras())
+	if len(c.Cameras) > c.cameras() {
+		text += " and the heartbeat"
+	}
+	return text
+}
+
 // heartbeat checks a camera that must be one of known footage, and any other
 // that looks like one.
 func (c *checker) heartbeat(key string, cam CameraConfig) {

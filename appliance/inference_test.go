@@ -19,8 +19,9 @@ func TestModelHealthSaysWhatItRunsOn(t *testing.T) {
 		want  string
 	}{
 		"all well": {vision.ModelStats{Ready: true, Provider: "cuda", Nodes: nodes, Batch: vision.BatchStats{Max: 1, Rates: rates}}, wire.Healthy,
-			"runs on cuda; 213 of 215 nodes; 2 on cpu: Shape, Gather; batches of 1 at most (1: 84 img/s, 8: 80 img/s, 16: out of memory)"},
-		"configured":  {vision.ModelStats{Ready: true, Provider: "cpu", Batch: vision.BatchStats{Max: 4}}, wire.Healthy, "runs on cpu; batches of 4 at most"},
+			"runs on cuda; 213 of its 215 nodes; 2 on cpu: Shape, Gather; one frame a run (measured: 84 img/s with 1, 80 img/s with 8, out of memory with 16)"},
+		"configured":  {vision.ModelStats{Ready: true, Provider: "cpu", Batch: vision.BatchStats{Max: 4}}, wire.Healthy, "runs on cpu; up to 4 frames a run"},
+		"all nodes":   {vision.ModelStats{Ready: true, Provider: "cuda", Nodes: nodes[:1]}, wire.Healthy, "runs on cuda; all its 213 nodes"},
 		"no batches":  {vision.ModelStats{Ready: true, Provider: "cpu", Batch: vision.BatchStats{Max: 1}}, wire.Healthy, "runs on cpu"},
 		"not loaded":  {vision.ModelStats{Error: "no such file"}, wire.Impaired, "no such file"},
 		"loading":     {vision.ModelStats{LoadingSince: now.Add(-3 * time.Minute)}, wire.Impaired, "loading for 3m0s so far"},
@@ -78,5 +79,12 @@ func TestImpossibleBatchesAreReported(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "models[2]") {
 		t.Errorf("c is right:\n%v", err)
+	}
+}
+
+func TestACameraWhoseRulesNameNoClassOfItsModelIsNotHealthy(t *testing.T) {
+	c := vision.CameraStats{ID: "c", Model: "m", State: vision.Online, UnknownClasses: []string{"dgo", "peron"}}
+	if got := cameraCheck(c); got.State != wire.Impaired || !strings.Contains(got.Detail, "classes that its model m does not have: dgo, peron;") {
+		t.Errorf("%s, %q", got.State, got.Detail)
 	}
 }

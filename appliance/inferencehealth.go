@@ -50,7 +50,8 @@ func inference(m vision.ModelStats) (parts []string) {
 	return parts
 }
 
-// nodesText is which provider ran the nodes: "213 of 215 nodes; 2 on cpu: Shape, Gather".
+// nodesText is which provider ran the nodes: "213 of its 215 nodes; 2 on cpu:
+// Shape, Gather".
 func nodesText(nodes []vision.NodeCount) string {
 	total := 0
 	for _, n := range nodes {
@@ -59,30 +60,36 @@ func nodesText(nodes []vision.NodeCount) string {
 	if total == 0 {
 		return ""
 	}
-	text := fmt.Sprintf("%d of %d nodes", nodes[0].Nodes, total)
+	if nodes[0].Nodes == total {
+		return fmt.Sprintf("all its %d nodes", total)
+	}
+	text := fmt.Sprintf("%d of its %d nodes", nodes[0].Nodes, total)
 	for _, n := range nodes[1:] {
 		text += fmt.Sprintf("; %d on %s: %s", n.Nodes, n.Provider, strings.Join(n.Ops, ", "))
 	}
 	return text
 }
 
-// ratesText is why batches are as large as they are: "batches of 1 at most
-// (1: 84 img/s, 8: 80 img/s)".
+// ratesText is how many frames a run takes, and why: "one frame a run
+// (measured: 84 img/s with 1, 80 img/s with 8)".
 func ratesText(b vision.BatchStats) string {
 	var rates []string
 	for _, r := range b.Rates {
 		if r.Error != "" {
-			rates = append(rates, fmt.Sprintf("%d: %s", r.Batch, r.Error))
+			rates = append(rates, fmt.Sprintf("%s with %d", r.Error, r.Batch))
 			continue
 		}
-		rates = append(rates, fmt.Sprintf("%d: %.0f img/s", r.Batch, r.PerSecond))
+		rates = append(rates, fmt.Sprintf("%.0f img/s with %d", r.PerSecond, r.Batch))
 	}
 	if len(rates) == 0 && b.Max <= 1 {
 		return ""
 	}
-	text := fmt.Sprintf("batches of %d at most", b.Max)
+	text := "one frame a run"
+	if b.Max > 1 {
+		text = fmt.Sprintf("up to %d frames a run", b.Max)
+	}
 	if len(rates) > 0 {
-		text += " (" + strings.Join(rates, ", ") + ")"
+		text += " (measured: " + strings.Join(rates, ", ") + ")"
 	}
 	return text
 }

@@ -57,7 +57,7 @@ func (a storeArgs) forChange() (Config, *models.Store, error) {
 	}
 	info, err := os.Stat(cfg.DataDir)
 	if err != nil {
-		return cfg, s, usageError{fmt.Errorf("the data directory, which --config or --dir says: %w", err)}
+		return cfg, s, usageError{fmt.Errorf("the data directory, which --config or --dir says: %w; the appliance makes it when it starts, or: mkdir -p %s", err, cfg.DataDir)}
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 && st.Uid != 0 {
 		return cfg, s, usageError{fmt.Errorf("%s belongs to user %d; run this as that user: sudo -u '#%d' outstation model …", cfg.DataDir, st.Uid, st.Uid)}

@@ -39,7 +39,7 @@ func (m ModelConfig) stored(s *models.Store, v models.Manifest) ModelConfig {
 func (c *checker) storedModel(key string, m ModelConfig) {
 	if name, ok := storeName(m.Path); ok {
 		if err := models.CheckName(name); err != nil {
-			c.add(key+".path", "%s%v", storePrefix, err)
+			c.add(key+".path", "behind %s %v", storePrefix, err)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 
 type modelInspectCommand struct {
 	File    string   `arg:"" type:"existingfile" help:"A model in ONNX form. A model file beside it is read too: FILE's name with .yaml, or model.yaml."`
-	ONNX    string   `name:"onnxruntime" default:".deps/onnxruntime/libonnxruntime.so.1" help:"ONNX Runtime library."`
+	ONNX    string   `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library; by default that of this machine, or of the checkout."`
 	Classes []string `help:"Names of its classes, with commas between them, as the configuration would give them."`
 }
 
@@ -21,7 +21,9 @@ type modelDescription struct {
 
 // Run prints what a model says of itself, and fails where it cannot be used.
 func (c *modelInspectCommand) Run(e *env) error {
-	d, err := describeModel(*c)
+	asked := *c
+	asked.ONNX = storeArgs{}.library(c.ONNX)
+	d, err := describeModel(asked)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type modelBenchCommand struct {
 	Version versionArg    `arg:"" help:"NAME or NAME@SHA; without a SHA the active version, or else the newest."`
 	For     time.Duration `default:"5s" help:"How long to measure."`
 	Threads int           `help:"Threads of one inference on the CPU; 0: as --config says, or one for each core."`
-	ONNX    string        `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library, where --config says none."`
+	ONNX    string        `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library; by default the one in --config, or that of this machine, or of the checkout."`
 	JSON    bool          `name:"json" help:"Write JSON."`
 	storeArgs
 }
@@ -36,7 +36,7 @@ func (c *modelBenchCommand) Run(e *env) error {
 	if c.Threads > 0 {
 		cfg.Vision.Threads = c.Threads
 	}
-	d, err := openStored(e, cfg, s, v, c.ONNX)
+	d, err := openStored(e, cfg, s, v, c.library(c.ONNX))
 	if err != nil {
 		return err
 	}
@@ -60,6 +60,22 @@ func (c *modelBenchCommand) Run(e *env) error {
 	return nil
 }
 
+// checkoutRuntime is where make puts ONNX Runtime.
+const checkoutRuntime = ".deps/onnxruntime/libonnxruntime.so.1"
+
+// library is the ONNX Runtime that a flag names. Without one it is "" where
+// the configuration says it, and otherwise one that is there.
+func (a storeArgs) library(flag string) string {
+	installed := defaultConfig().Vision.ONNXRuntime
+	switch {
+	case flag != "" || a.Config != "":
+		return flag
+	case !exists(installed) && exists(checkoutRuntime):
+		return checkoutRuntime
+	}
+	return installed
+}
+
 // openStored checks a version and opens it as the configuration says.
 func openStored(e *env, cfg Config, s *models.Store, v models.Manifest, library string) (vision.Detector, error) {
 	if library != "" {
@@ -78,7 +94,7 @@ type modelExpectCommand struct {
 	Version versionArg `arg:"" help:"NAME or NAME@SHA; without a SHA the active version, or else the newest."`
 	Golden  string     `arg:"" type:"existingdir" help:"Directory with PNG or JPEG pictures, in which golden.json is written."`
 	Floor   float64    `default:"0.3" help:"Least confidence of the boxes that are written."`
-	ONNX    string     `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library, where --config says none."`
+	ONNX    string     `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library; by default the one in --config, or that of this machine, or of the checkout."`
 	storeArgs
 }
 
@@ -92,7 +108,7 @@ func (c *modelExpectCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	d, err := openStored(e, cfg, s, v, c.ONNX)
+	d, err := openStored(e, cfg, s, v, c.library(c.ONNX))
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (c remote) do(ctx context.Context, r request, read func(io.Reader) error) e
 	}
 	h := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	err := exchange(ctx, &h, base, r, read, func(err error) error {
-		return fmt.Errorf("no appliance answers at %s; is it running? %w", c.Web, err)
+		return fmt.Errorf("no appliance answers at %s; is it running, and does --web name its page? %w", c.Web, err)
 	})
 	var refused refusedError
 	if errors.As(err, &refused) {

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"outstation/appliance/internal/snapshots"
 	"outstation/uplink"
 	"outstation/uplink/wire"
@@ -316,7 +318,7 @@ func snapshotsCheck(f facts) []wire.Check {
 	if !s.Wanted {
 		return nil
 	}
-	detail := fmt.Sprintf("%d pictures, %d of at most %d bytes", s.Store.Pictures, s.Store.Bytes, s.Store.MaxBytes)
+	detail := fmt.Sprintf("pictures: %d, %s of at most %s", s.Store.Pictures, humanize.IBytes(uint64(s.Store.Bytes)), humanize.IBytes(uint64(s.Store.MaxBytes)))
 	if s.Store.Foreign > 0 {
 		detail += fmt.Sprintf("; files that are none of them were left alone: %d, such as %q", s.Store.Foreign, s.Store.Example)
 	}

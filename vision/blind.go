@@ -171,6 +171,7 @@ func (a *account) stats(s *CameraStats, now time.Time) {
 		latest = min(max(0, now.Sub(a.until)), a.after)
 	}
 	s.CoveredHour, s.CoveredDay = a.coverage.Shares(now, latest)
+	s.WatchedSince = a.coverage.since
 }
 
 // blindReason derives from the counts since the last inspection why there is

@@ -58,6 +58,7 @@ type DetectorInfo struct {
 	ModelSHA256 string    // of the model's file, in hex; "" where it is not known
 	Runtime     string    // the library that runs it and its version; "" where it is not known
 	Head        string    // the form of its outputs
+	Classes     []string  // that it knows, all of them; empty where it does not say
 	Settings    []string  // what was settled when it was loaded, and by whom; for the log
 
 	// Confidence is from where on a detection counts for cameras that do not say

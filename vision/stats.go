@@ -75,9 +75,11 @@ type CameraStats struct {
 	BlindReason             BlindReason
 	BlindFor                map[BlindReason]time.Duration // in intervals since the start, the open one included
 	CoveredHour, CoveredDay float64                       // see Coverage.Shares
+	WatchedSince            time.Time                     // the earliest time that Covered… tell of
 	Filtered                Filtered                      // boxes that the camera's rules left out
 	Tracks                  int                           // that are open
 	TracksRefused           uint64                        // times that a box found no place among a camera's tracks
+	UnknownClasses          []string                      // that the camera's rules name and its model does not have: they never match
 	EndsLost                uint64                        // ends of tracks that waited too long for a place in the buffer
 
 	Priority   int     // 0 without a model: there is nothing to reduce

@@ -158,7 +158,9 @@ func (w *worker) loaded(d Detector, err error) {
 	for _, c := range w.cameras {
 		c.modelState(err)
 		if err == nil {
-			c.judge.follow(d.Info())
+			info := d.Info()
+			c.judge.follow(info)
+			c.knows(info.Classes)
 		}
 	}
 }

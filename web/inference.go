@@ -30,12 +30,6 @@ type BatchSize struct {
 
 // noteInference says on the page how a model runs.
 func noteInference(st *stage, i Inference) {
-	if i.Nodes != "" {
-		st.note("%s", i.Nodes)
-	}
-	if i.Rates != "" {
-		st.note("%s", i.Rates)
-	}
 	if i.MaxBatch > 1 {
 		st.note("%s frames a run, %s ms of waiting for them (p99 %s)", decimal(i.MeanBatch), decimal(i.WaitP50MS), decimal(i.WaitP99MS))
 	}

@@ -11,7 +11,7 @@ func TestThePageSaysHowAModelRuns(t *testing.T) {
 		i          Inference
 		tone, want string
 	}{
-		"batches":       {Inference{Nodes: "all 40 nodes", Rates: "batches of 4 at most", MaxBatch: 4, MeanBatch: 2.5, WaitP50MS: 3, WaitP99MS: 10}, toneOK, "2.5 frames a run, 3.0 ms of waiting for them (p99 10"},
+		"batches":       {Inference{MaxBatch: 4, MeanBatch: 2.5, WaitP50MS: 3, WaitP99MS: 10}, toneOK, "2.5 frames a run, 3.0 ms of waiting for them (p99 10"},
 		"bad batches":   {Inference{MaxBatch: 4, FailedBatches: 2}, toneOK, "2 batches failed as a whole"},
 		"none any more": {Inference{MaxBatch: 1, Stopped: "3 batches in a row failed"}, toneWarn, "3 batches in a row failed"},
 		"an upgrade":    {Inference{Upgrade: "the engine", UpgradeS: 250}, toneWarn, "making the engine: 4m10s so far"},
@@ -26,5 +26,12 @@ func TestThePageSaysHowAModelRuns(t *testing.T) {
 				t.Errorf("the unit is %q for batches of %v", st.Unit, c.i.MeanBatch)
 			}
 		})
+	}
+}
+
+func TestTheTableSaysWhatRunsAModel(t *testing.T) {
+	want := "cpu 213 of its 215 nodes; 2 on cpu: Shape, Gather up to 4 frames a run (measured: 60 img/s with 1, 96 img/s with 4) not tensorrt:"
+	if got := words(t, line()); !strings.Contains(got, want) {
+		t.Errorf("the page does not say %q:\n%s", want, got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 type Looked struct {
 	Hour        float64   `json:"hour"` // part of the last hour, or since the camera is known, from 0 to 1
 	Day         float64   `json:"day"`  // the same of the last day
+	KnownSince  time.Time `json:"known_since,omitzero"`
 	BlindAfterS float64   `json:"blind_after_s"`
 	BlindSince  time.Time `json:"blind_since,omitzero"` // zero while the camera is inspected
 	BlindReason string    `json:"blind_reason"`
@@ -33,11 +34,20 @@ func share(part float64) string {
 }
 
 // lookedOf says in words how much of the time a camera was inspected; empty for one that is not.
-func lookedOf(c Camera) string {
+// What is said of a day that is not over yet names the time that it tells of.
+func lookedOf(now time.Time, c Camera) string {
 	if c.Looked == nil {
 		return ""
 	}
-	return fmt.Sprintf("looked %s of the last hour, %s of the last day", share(c.Looked.Hour), share(c.Looked.Day))
+	hour, day := share(c.Looked.Hour), share(c.Looked.Day)
+	known := now.Sub(c.Looked.KnownSince) // since for ever where nobody says it
+	switch span := ago(now, c.Looked.KnownSince); {
+	case known < time.Hour:
+		return fmt.Sprintf("looked %s of the %s since it is known", hour, span)
+	case known < 24*time.Hour:
+		return fmt.Sprintf("looked %s of the last hour, %s of the %s since it is known", hour, day, span)
+	}
+	return fmt.Sprintf("looked %s of the last hour, %s of the last day", hour, day)
 }
 
 // blindOf says that a camera is not inspected now; empty when it is.

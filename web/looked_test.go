@@ -3,6 +3,7 @@ package web
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestThePageSaysWhenACameraDoesNotLook(t *testing.T) {
@@ -13,6 +14,17 @@ func TestThePageSaysWhenACameraDoesNotLook(t *testing.T) {
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page does not say %q:\n%s", want, got)
+		}
+	}
+	for known, want := range map[time.Duration]string{
+		39 * time.Minute: "looked 99.8 % of the 39 min since it is known",
+		5 * time.Hour:    "looked 99.8 % of the last hour, 94.1 % of the 5 h since it is known",
+		25 * time.Hour:   "looked 99.8 % of the last hour, 94.1 % of the last day",
+	} {
+		s := line()
+		s.Cameras[0].Looked.KnownSince = noon.Add(-known)
+		if got := words(t, s); !strings.Contains(got, want) {
+			t.Errorf("known for %v: the page does not say %q:\n%s", known, want, got)
 		}
 	}
 	s := line()

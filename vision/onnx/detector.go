@@ -90,7 +90,7 @@ func build(o Options) (*Detector, error) {
 	}
 	d := &Detector{
 		info: vision.DetectorInfo{
-			Model: o.ModelName, InputWidth: m.shape.width, InputHeight: m.shape.height, Head: string(m.shape.form), Settings: m.notes,
+			Model: o.ModelName, InputWidth: m.shape.width, InputHeight: m.shape.height, Head: string(m.shape.form), Settings: m.notes, Classes: m.classes,
 			ModelSHA256: o.SHA256, Runtime: "onnxruntime " + ort.GetVersion(),
 			Confidence: m.counts.Confidence, ClassConfidence: m.counts.ClassConfidence,
 		},

@@ -20,6 +20,7 @@ type model struct {
 	decoder head.Decoder
 	notes   []string
 	counts  head.Options // thresholds from which on a detection counts; zero where all do
+	classes []string     // their names; empty where nobody says them
 }
 
 // parties are those who say something about a model. The configuration
@@ -73,7 +74,7 @@ func (s *parties) settle() (m model, err error) {
 			m.shape.batch = max(0, seen[i].Dims[0]) // some exports leave only the input open
 		}
 	}
-	m.notes = s.notes
+	m.notes, m.classes = s.notes, classes
 	return m, nil
 }
 
