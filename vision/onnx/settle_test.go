@@ -145,6 +145,9 @@ func TestTheConfigurationWins(t *testing.T) {
 	if !strings.Contains("xyz", found[0].Class) {
 		t.Errorf("class %q, want one of the configuration's", found[0].Class)
 	}
+	if got := few.Info().Classes; strings.Join(got, "") != "xyz" {
+		t.Errorf("classes %q, want those of the configuration", got)
+	}
 	settings := strings.Join(few.Info().Settings, "\n")
 	for _, want := range []string{
 		"model file: testdata/heads/yolov8.yaml", "0.46 of the configuration wins over 0.4", "the 3 of the configuration",
