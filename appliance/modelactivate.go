@@ -112,7 +112,10 @@ func (k *modelKeeper) openBest(ctx context.Context, m ModelConfig, sha string) (
 	}
 	k.log.Info("a model that is to be activated is being made", "model", m.Name, "what", u.Pending())
 	better, err := u.Upgrade(ctx)
-	return better, errors.Join(err, d.Close())
+	if errClose := d.Close(); errClose != nil {
+		k.log.Warn("closing a detector that served while a better one was made", "model", m.Name, "error", errClose)
+	}
+	return better, err
 }
 
 // judge is gate, or says that it was skipped.
