@@ -48,7 +48,7 @@ func connect(t *testing.T, src vision.Source) {
 		if _, err := f.Image.(vision.Cropper).Crop(0, 0, 2, 2); err != nil {
 			t.Error(err)
 		}
-		if _, err := f.Image.(vision.JPEGer).AppendJPEG(nil, image.Rect(4, 4, 44, 44), 20, 85); err != nil {
+		if _, err := f.Image.(vision.JPEGer).AppendJPEG(nil, image.Rect(2, 2, 8, 8), 4, 85); err != nil {
 			t.Fatal(err)
 		}
 		if i%2 == 0 {
