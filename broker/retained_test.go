@@ -177,6 +177,7 @@ func TestWhatIsNeverRetained(t *testing.T) {
 	})
 	sub := connect(t, b, "sub", 5, true)
 	sub.subscribeTo(packets.Subscription{Filter: "r/+", Qos: 1, RetainAsPublished: true})
+	sub.expectSilence() // what is retained is looked up after the SUBACK
 	d, _ := connectWith(t, b, 5, packets.ConnectParams{
 		ClientIdentifier: "d", Clean: true, WillFlag: true, WillRetain: true, WillTopic: "r/event", WillPayload: []byte("3"),
 	}, packets.Properties{})

