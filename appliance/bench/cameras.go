@@ -75,12 +75,12 @@ func benchCameras(ctx context.Context, o options, emit func(any) error) (err err
 		opt.Cameras = append(opt.Cameras, camera)
 	}
 	line := camerasLine{Bench: "cameras", Cameras: benchCameraCount, FPS: benchCameraFPS}
-	stats, err := serveFor(ctx, opt, benchCameraTime, &line)
+	from, to, err := serveFor(ctx, opt, benchCameraTime, watch, &line)
 	if err != nil {
 		return err
 	}
 	watch.pending.Wait()
-	line.judge(stats, watch)
+	line.judge(from, to, watch)
 	return emit(line)
 }
 
@@ -101,41 +101,69 @@ func lineCamera(id string, o sim.Options) (vision.CameraOptions, error) {
 	return vision.CameraOptions{ID: id, Kind: vision.KindSim, NewSource: source, Model: "line"}, err
 }
 
-// serveFor runs a pipeline once its model is loaded, and notes how long and
+// serveFor runs a pipeline and returns its statistics when the model was
+// loaded, before which no frame can be inspected, and length later. It notes
 // for how much CPU time.
-func serveFor(ctx context.Context, opt vision.Options, length time.Duration, line *camerasLine) (vision.Stats, error) {
+func serveFor(ctx context.Context, opt vision.Options, length time.Duration, w *stopwatch, line *camerasLine) (from, to vision.Stats, err error) {
 	p, err := vision.New(opt)
 	if err != nil {
-		return vision.Stats{}, err
+		return from, to, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, length)
-	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(ctx) }()
+	if err := loaded(ctx, p); err != nil {
+		return from, to, errors.Join(err, p.Close(), <-served)
+	}
+	w.reset()
+	from = p.Stats()
 	began, cpu := time.Now(), cpuTime()
-	if err := p.Serve(ctx); err != nil {
-		return vision.Stats{}, err
+	select {
+	case <-time.After(length):
+	case <-ctx.Done():
 	}
+	to = p.Stats()
 	line.Seconds = time.Since(began).Seconds()
-	s := p.Stats()
-	for _, c := range s.Cameras {
-		line.Frames += c.Frames
+	for i, c := range to.Cameras {
+		line.Frames += c.Frames - from.Cameras[i].Frames
 	}
 	line.CPUMSFrame = milliseconds(cpuTime()-cpu) / float64(max(line.Frames, 1))
-	return s, nil
+	return from, to, errors.Join(ctx.Err(), p.Close(), <-served)
 }
 
-func (l *camerasLine) judge(s vision.Stats, w *stopwatch) {
-	l.LeastShare = 1
-	for _, c := range s.Cameras {
-		l.Inspected += c.Inspected
-		l.Dropped += c.Dropped
-		l.Errors += c.DetectorErrors
-		l.LeastShare = min(l.LeastShare, float64(c.Inspected)/float64(max(c.Frames, 1)))
+// loaded waits until a pipeline's model is there.
+func loaded(ctx context.Context, p *vision.Pipeline) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if m := p.Stats().Models[0]; m.Error != "" {
+			return fmt.Errorf("the model: %s", m.Error)
+		} else if m.Ready {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
 	}
+}
+
+func (l *camerasLine) judge(from, to vision.Stats, w *stopwatch) {
+	l.LeastShare = 1
+	for i, c := range to.Cameras {
+		was := from.Cameras[i]
+		l.Inspected += c.Inspected - was.Inspected
+		l.Dropped += c.Dropped - was.Dropped
+		l.Errors += c.DetectorErrors - was.DetectorErrors
+		l.LeastShare = min(l.LeastShare, float64(c.Inspected-was.Inspected)/float64(max(c.Frames-was.Frames, 1)))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	slices.Sort(w.took)
 	if n := len(w.took); n > 0 {
 		l.Events, l.P50MS, l.P99MS = n, milliseconds(w.took[(n-1)/2]), milliseconds(w.took[(n-1)*99/100])
 	}
-	l.RunP50MS = milliseconds(s.Models[0].Run.P50)
+	l.RunP50MS = milliseconds(to.Models[0].Run.P50)
 	l.Unpublished = w.refused
 }
 
@@ -172,6 +200,13 @@ func (w *stopwatch) sink(e vision.Event) {
 	if err != nil {
 		w.done(e, err)
 	}
+}
+
+// reset forgets what was timed so far.
+func (w *stopwatch) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.took, w.refused = nil, 0
 }
 
 func (w *stopwatch) done(e vision.Event, err error) {

@@ -222,7 +222,7 @@ func TestSmallestBatchThatIsNearlyAsFast(t *testing.T) {
 		rates []float64 // at 1, 2, 4, 8
 		want  int
 	}{
-		{[]float64{84, 83, 82, 80}, 1}, {[]float64{100, 104, 105, 105}, 1}, {[]float64{100, 106, 106, 106}, 2},
+		{[]float64{84, 83, 82, 80}, 1}, {[]float64{100, 124, 124, 120}, 1}, {[]float64{100, 126, 126, 126}, 2},
 		{[]float64{100, 180, 300, 310}, 4}, {[]float64{100, 180, 300, 400}, 8}, {[]float64{100, 50}, 1}, {nil, 1},
 		{[]float64{100, 300, 0}, 2}, // the largest could not be run
 	} {

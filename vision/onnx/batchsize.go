@@ -22,7 +22,7 @@ const (
 
 	// worthwhile is how much of the best rate a smaller batch must reach to be
 	// chosen: waiting for a larger one costs time too.
-	worthwhile = 0.95
+	worthwhile = 0.8
 )
 
 // sizes are the batches up to most that have a session of their own: powers of
