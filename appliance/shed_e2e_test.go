@@ -31,7 +31,12 @@ func TestAnOverloadedDetectorIsKeptForTheCameraThatMatters(t *testing.T) {
 	}
 	p := start(t, cfg, nil, binary(t))
 	s := p.until("low cameras that are reduced", func(s web.Snapshot) bool {
-		return s.Cameras[0].Inspected > 0 && s.Cameras[1].ReducedTo > 0 && s.Cameras[8].ReducedTo > 0 &&
+		for _, c := range s.Cameras[1:] {
+			if c.ReducedTo == 0 || c.ReducedFor == "" {
+				return false
+			}
+		}
+		return s.Cameras[0].Inspected > 0 &&
 			strings.Contains(s.Health.FirstCause, "cannot keep up") && s.Detectors[0].Behind
 	})
 	if c := s.Cameras[0]; c.ReducedTo != 0 || c.Priority != 9 {
@@ -52,8 +57,8 @@ func TestAnOverloadedDetectorIsKeptForTheCameraThatMatters(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range s.Cameras[1:] {
-		if c.Throttled == 0 || c.State != web.CameraOnline || c.ReducedFor == "" {
-			t.Errorf("%s: %d throttled, %s, reduced for %q", c.ID, c.Throttled, c.State, c.ReducedFor)
+		if c.Throttled == 0 || c.State != web.CameraOnline { // they may have room again by now
+			t.Errorf("%s: %d throttled, %s", c.ID, c.Throttled, c.State)
 		}
 	}
 	p.eventually("the events at the centre", func() bool {
