@@ -30,10 +30,10 @@ func TestALaneIsSparedWhileALowerOneHasRecords(t *testing.T) {
 	const bound, kept = 2000, 100
 	q := openTestQueue(t, Options{MaxRecords: bound, Unsynced: true})
 	enqueueAll(t, q, 5, kept)
-	store(t, q, testMessage(5, 0))
+	enqueueAll(t, q, 5, 1)
 	for range 20 {
 		enqueueAll(t, q, 1, bound)
-		store(t, q, testMessage(1, 0))
+		enqueueAll(t, q, 1, 1)
 		enqueueAll(t, q, 1, bound/2)
 		if a := q.Ledger()["r5"]; a.Evicted.Records > 0 {
 			t.Fatalf("%d of lane 5 had to go, though lane 1 had records: %+v", a.Evicted.Records, q.Ledger()["r1"])
