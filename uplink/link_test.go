@@ -158,9 +158,7 @@ func TestLinkLosesNothingWhenTheCentreComesAndGoes(t *testing.T) {
 	var producer sync.WaitGroup
 	producer.Go(func() {
 		for i := range n {
-			for q.Enqueue(testMessage(5, i), nil) != nil {
-				<-q.Room()
-			}
+			offer(t, q, testMessage(5, i), nil)
 		}
 	})
 	for round := 1; round <= 3; round++ {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // TestDiskSpaceIsBounded sends much more through a queue that is never empty
@@ -51,15 +50,7 @@ func flow(t *testing.T, q *Queue, size int) (bytes int) {
 	for range n {
 		m := testMessage(9, 0)
 		m.Payload = make([]byte, size)
-		for err := error(ErrBusy); err != nil; {
-			if err = q.Enqueue(m, func(err error) { done <- err }); err != nil {
-				select {
-				case <-q.Room():
-				case <-time.After(10 * time.Second):
-					t.Fatal(err)
-				}
-			}
-		}
+		offer(t, q, m, func(err error) { done <- err })
 		bytes += size
 	}
 	for range n {

@@ -29,7 +29,7 @@ func TestPoisonAnywhere(t *testing.T) {
 				if contains(poison, i) {
 					m.Payload = append(m.Payload, "POISON"...)
 				}
-				enqueue(t, q, m)
+				offer(t, q, m, nil)
 			}
 			startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{p.url()}}, ProbeGap: gap, Canary: testOrigin.Canary()})
 			expectNumbers(t, q, w, n, poison...)
@@ -102,7 +102,7 @@ func TestMosquittoTakesAndDropsWhatIsTooLarge(t *testing.T) {
 	}
 	q := openTestQueue(t, Options{})
 	for i, size := range []int{10, 20_000, 10} {
-		enqueue(t, q, sized(i, size))
+		offer(t, q, sized(i, size), nil)
 	}
 	startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}, Canary: testOrigin.Canary()})
 	within(t, time.Minute, "the last message", func() bool { return settled(q) == 3 && len(w.numbers(t)) == 2 })
@@ -124,7 +124,7 @@ func TestMosquittoClosesOnAPacketThatIsTooLarge(t *testing.T) {
 		if i == poison {
 			size = 20_000
 		}
-		enqueue(t, q, sized(i, size))
+		offer(t, q, sized(i, size), nil)
 	}
 	startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}, ProbeGap: 10 * time.Millisecond, Canary: testOrigin.Canary()})
 	expectNumbers(t, q, w, n, poison)
@@ -138,7 +138,7 @@ func TestMaxPacketBytesStandsInForTheCentresLimit(t *testing.T) {
 	w := watch(t, s, "t/#")
 	q := openTestQueue(t, Options{})
 	for i, size := range []int{10, 20_000, 10} {
-		enqueue(t, q, sized(i, size))
+		offer(t, q, sized(i, size), nil)
 	}
 	l := startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{s.URL()}}, MaxPacketBytes: 10_000})
 	expectNumbers(t, q, w, 3, 1)
@@ -161,13 +161,13 @@ func TestCentreThatRefusesEverything(t *testing.T) {
 			q := openTestQueue(t, Options{})
 			startLink(t, q, LinkOptions{Centre: Centre{Brokers: []string{p.url()}}, ProbeGap: time.Millisecond})
 			for i := range passed {
-				enqueue(t, q, sized(i, 10))
+				offer(t, q, sized(i, 10), nil)
 			}
 			within(t, time.Minute, "what goes through", func() bool { return settled(q) == passed })
 			p.setCut(func(b []byte) bool { return bytes.Contains(b, []byte("t/5")) })
 			const n = 20
 			for i := passed; i < n; i++ {
-				enqueue(t, q, sized(i, 10))
+				offer(t, q, sized(i, 10), nil)
 			}
 			within(t, time.Minute, "many connections", func() bool { return p.connects.Load() > 30 })
 			if dead := len(q.DeadLetters()); dead > passed {

@@ -47,23 +47,28 @@ func preflight(o badger.Options) (err error) {
 }
 
 // checkLogs checks the write-ahead logs and returns the newest version in
-// each. One without a byte was never written to and keeps Badger from
-// opening; it is removed.
+// each. What a newer log holds stands behind damage in an older one. One
+// without a byte was never written to and keeps Badger from opening; it is
+// removed.
 func checkLogs(dir string) (newest []uint64, err error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.mem"))
 	if err != nil {
 		return nil, err
 	}
+	slices.Reverse(files)
+	later := 0
 	for _, file := range files {
 		err := mapped(file, func(b []byte) error {
 			if len(b) == 0 {
 				return os.Remove(file)
 			}
-			version, end := measureLog(b)
-			if behind := commitsBehind(b, end); behind > tornCommits {
-				return fmt.Errorf("%w: %s: damaged at offset %d, with %d commits behind it", errStore, filepath.Base(file), end, behind)
+			version, end, commits := measureLog(b)
+			behind, damaged := commitsBehind(b, end)
+			if damaged && behind+later > tornCommits {
+				return fmt.Errorf("%w: %s: damaged at offset %d, with %d commits behind it", errStore, filepath.Base(file), end, behind+later)
 			}
 			newest = append(newest, version)
+			later += commits + behind
 			return nil
 		})
 		if err != nil {
@@ -76,31 +81,35 @@ func checkLogs(dir string) (newest []uint64, err error) {
 // rawFin is the bit of the entry that ends a transaction in a log.
 const rawFin = 1 << 7
 
-// measureLog returns the newest version in a write-ahead log, and where its
-// first entry starts that is not whole.
-func measureLog(b []byte) (version uint64, end int) {
+// measureLog returns the newest version in a write-ahead log, where its first
+// entry starts that is not whole, and how many commits are before that.
+func measureLog(b []byte) (version uint64, end, commits int) {
 	for end = rawLogHeader; end < len(b); {
-		key, _, _, n := parseRaw(b[end:])
+		key, _, meta, n := parseRaw(b[end:])
 		if n == 0 {
 			break
 		}
 		version = max(version, y.ParseTs(key))
+		if meta&rawFin != 0 {
+			commits++
+		}
 		end += n
 	}
-	return version, end
+	return version, end, commits
 }
 
-// commitsBehind counts whole commits after damage at an offset.
-func commitsBehind(b []byte, at int) (commits int) {
+// commitsBehind counts whole commits from an offset on, where no whole entry
+// starts, and reports whether anything but zeros stands there.
+func commitsBehind(b []byte, at int) (commits int, damaged bool) {
 	used := len(bytes.TrimRight(b, "\x00"))
-	for at < used {
+	for damaged = at < used; at < used; {
 		_, _, meta, n := parseRaw(b[at:])
 		if n > 0 && meta&rawFin != 0 {
 			commits++
 		}
 		at += max(1, n)
 	}
-	return commits
+	return commits, damaged
 }
 
 // checkTables opens the tables as Badger will. One that the manifest does not

@@ -334,8 +334,9 @@ func (q *Queue) routeNumber(name string) uint16 {
 	return n
 }
 
-// Room returns a channel that is closed when a message that was refused may
-// be worth offering again.
+// Room returns a channel that is closed when a message that is refused from
+// now on may be worth offering again. Take it before Enqueue: room that is
+// made between a refusal and Room is not told again.
 func (q *Queue) Room() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -55,22 +55,36 @@ func store(t testing.TB, q *Queue, m Message) {
 	}
 }
 
+// offer enqueues a message as a producer does: it waits while the queue is
+// busy. Any goroutine may call it.
+func offer(t testing.TB, q *Queue, m Message, done func(error)) {
+	t.Helper()
+	deadline := time.After(time.Minute)
+	for {
+		room := q.Room() // taken first: room that is made after the refusal must not be missed
+		err := q.Enqueue(m, done)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, ErrBusy) {
+			t.Errorf("lane %d: %v", m.Lane, err)
+			return
+		}
+		select {
+		case <-room:
+		case <-deadline:
+			t.Errorf("lane %d: no room in a minute: %v", m.Lane, err)
+			return
+		}
+	}
+}
+
 // fill stores n messages.
 func fill(t testing.TB, q *Queue, n int, message func(i int) Message) {
 	t.Helper()
 	done := make(chan error, n)
 	for i := range n {
-		for m := message(i); ; {
-			room := q.Room()
-			err := q.Enqueue(m, func(err error) { done <- err })
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, ErrBusy) {
-				t.Fatal(err)
-			}
-			<-room
-		}
+		offer(t, q, message(i), func(err error) { done <- err })
 	}
 	for range n {
 		if err := <-done; err != nil {
@@ -425,9 +439,7 @@ func BenchmarkEnqueueDurable(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		slots <- struct{}{}
-		for q.Enqueue(m, func(error) { <-slots }) != nil {
-			<-q.Room()
-		}
+		offer(b, q, m, func(error) { <-slots })
 	}
 }
 
@@ -436,9 +448,7 @@ func BenchmarkDrain(b *testing.B) {
 	m := testMessage(5, 0)
 	m.Payload = make([]byte, 256)
 	for range b.N {
-		for q.Enqueue(m, nil) != nil {
-			<-q.Room()
-		}
+		offer(b, q, m, nil)
 	}
 	store(b, q, m)
 	b.ResetTimer()

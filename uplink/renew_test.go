@@ -36,9 +36,7 @@ func TestLinkAndPresencesGoBackToThePreferredBroker(t *testing.T) {
 	go func() { // records are in flight all the time
 		defer close(done)
 		for i := range n {
-			for q.Enqueue(testMessage(5, i), nil) != nil {
-				<-q.Room()
-			}
+			offer(t, q, testMessage(5, i), nil)
 			if i == n/2 {
 				if err := first.Start(); err != nil {
 					t.Error(err)

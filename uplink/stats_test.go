@@ -299,25 +299,14 @@ func BenchmarkOldest(b *testing.B) {
 	const deep = 300_000
 	for i := range deep {
 		for lane := 1; lane <= MaxLane; lane += 3 {
-			storeSoon(b, q, testMessage(lane, i))
+			offer(b, q, testMessage(lane, i), nil)
 		}
-		storeSoon(b, q, Message{Route: "last", Lane: 5, Topic: fmt.Sprint("t/", i%10), QoS: 1, Payload: []byte("x")})
+		offer(b, q, Message{Route: "last", Lane: 5, Topic: fmt.Sprint("t/", i%10), QoS: 1, Payload: []byte("x")}, nil)
 	}
 	eventually(b, "commits", func() bool { return q.Stats().Pending == 0 })
 	b.ResetTimer()
 	for b.Loop() {
 		q.oldest()
-	}
-}
-
-func storeSoon(b *testing.B, q *Queue, m Message) {
-	b.Helper()
-	for {
-		room := q.Room()
-		if q.Enqueue(m, nil) == nil {
-			return
-		}
-		<-room
 	}
 }
 
