@@ -82,13 +82,20 @@ func TestRTSPShowsWhatTheCameraSends(t *testing.T) {
 		height  int
 		decoder Decoder
 		noSPS   bool
+		tls     bool
 	}{
-		{rtsptest.H264, 250, DecoderAuto, false}, {rtsptest.H264, 250, DecoderFFmpeg, true}, {rtsptest.H264, 250, DecoderGStreamer, false},
-		{rtsptest.H264, 250, DecoderGStreamer, true}, {rtsptest.H265, 250, DecoderFFmpeg, false}, {rtsptest.H265, 250, DecoderGStreamer, false},
-		{rtsptest.MJPEG, 248, DecoderAuto, false},
+		{codec: rtsptest.H264, height: 250, decoder: DecoderAuto},
+		{codec: rtsptest.H264, height: 250, decoder: DecoderFFmpeg, noSPS: true},
+		{codec: rtsptest.H264, height: 250, decoder: DecoderFFmpeg, tls: true},
+		{codec: rtsptest.H264, height: 250, decoder: DecoderGStreamer},
+		{codec: rtsptest.H264, height: 250, decoder: DecoderGStreamer, noSPS: true},
+		{codec: rtsptest.H265, height: 250, decoder: DecoderFFmpeg},
+		{codec: rtsptest.H265, height: 250, decoder: DecoderGStreamer},
+		{codec: rtsptest.MJPEG, height: 248, decoder: DecoderAuto},
+		{codec: rtsptest.MJPEG, height: 248, decoder: DecoderAuto, tls: true},
 	} {
-		t.Run(fmt.Sprint(c.codec, c.decoder, c.noSPS), func(t *testing.T) {
-			s := camera(t, rtsptest.Options{Clip: coded(t, c.codec, 328, c.height), NoSPS: c.noSPS})
+		t.Run(fmt.Sprint(c.codec, c.decoder, c.noSPS, c.tls), func(t *testing.T) {
+			s := camera(t, rtsptest.Options{Clip: coded(t, c.codec, 328, c.height), NoSPS: c.noSPS, TLS: c.tls})
 			src := open(t, Options{URL: s.URL(), Decoder: c.decoder})
 			seen := map[int]bool{}
 			for range 3 * rtsptest.KeyframeInterval {

@@ -26,6 +26,7 @@ type Options struct {
 	Address  string // loopback host:port
 	User     string
 	Password string
+	TLS      bool // rtsps://, with a certificate that nobody signed
 	NoSPS    bool // parameter sets come in the stream alone, not in the description
 }
 
@@ -62,6 +63,12 @@ func Start(o Options) (*Server, error) {
 	s := &Server{opts: o, clip: o.Clip, ready: make(chan struct{}), stop: make(chan struct{}), stopped: make(chan struct{})}
 	s.server = &gortsplib.Server{
 		Handler: s, RTSPAddress: o.Address, Listen: s.listen, DisableRTCPSenderReports: true,
+	}
+	if o.TLS {
+		var err error
+		if s.server.TLSConfig, err = selfSigned(); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.server.Start(); err != nil {
 		return nil, fmt.Errorf("rtsptest: %s: %w", o.Address, err)
@@ -116,6 +123,9 @@ func (s *Server) Address() string { return s.address }
 // URL is what a camera's configuration would say, with the password.
 func (s *Server) URL() string {
 	u := url.URL{Scheme: "rtsp", Host: s.address, Path: "/stream"}
+	if s.opts.TLS {
+		u.Scheme = "rtsps"
+	}
 	if s.opts.User != "" {
 		u.User = url.UserPassword(s.opts.User, s.opts.Password)
 	}
