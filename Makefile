@@ -20,7 +20,7 @@ endif
 
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 BUILD := -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)"
-TIMEOUT ?= 10m
+TIMEOUT ?= 20m
 FUZZTIME ?= 20s
 GODIRS = $(wildcard appliance broker uplink vision web)
 
