@@ -206,7 +206,7 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 			out.State, out.Detail = wire.Impaired, fmt.Sprintf("its rules name classes that its model %s does not have: %s; correct them, or nothing of that name is ever found", c.Model, strings.Join(c.UnknownClasses, ", "))
 		}
 		if c.EndsLost+c.TracksRefused > 0 {
-			out.State, out.Detail = wire.Impaired, fmt.Sprintf("of tracks, %d ends were lost and %d boxes found no place since the start", c.EndsLost, c.TracksRefused)
+			out.State, out.Detail = wire.Impaired, fmt.Sprintf("of tracks, %d bests and ends were lost and %d boxes found no place since the start", c.EndsLost, c.TracksRefused)
 		}
 		out.Since = wire.At(c.Since)
 		return out

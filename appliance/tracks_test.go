@@ -239,3 +239,85 @@ func TestTracksWithoutADisk(t *testing.T) {
 	}
 	k.stop()
 }
+
+// wall is a camera that shows nothing, ten times a second.
+type wall struct{ ctx context.Context }
+
+func (w *wall) Open(ctx context.Context) error { w.ctx = ctx; return nil }
+func (w *wall) Close() error                   { return nil }
+func (w *wall) Read() (vision.Frame, error) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+		return vision.Frame{Arrived: time.Now(), Width: 640, Height: 480, Image: nowhere{}}, nil
+	case <-w.ctx.Done():
+		return vision.Frame{}, w.ctx.Err()
+	}
+}
+
+type nowhere struct{}
+
+func (nowhere) Letterbox([]byte, int, int, byte) (float64, error) { return 1, nil }
+func (nowhere) Close()                                            {}
+
+// TestAnEndThatAStopHadNoRoomForIsToldByTheNextStart: everything between the
+// pipeline and the disk is full.
+func TestAnEndThatAStopHadNoRoomForIsToldByTheNextStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, disk := t.TempDir(), make(chan struct{})
+		first := startTracks(t, dir, func(e vision.Event) {
+			if e.Camera == "floods" {
+				<-disk
+			}
+		})
+		model := vision.ModelOptions{Name: "m", Open: func(context.Context) (vision.Detector, error) {
+			return seesAPart{}, nil
+		}}
+		camera := func(id string, policy vision.Policy) vision.CameraOptions {
+			return vision.CameraOptions{
+				ID: id, Model: "m", NewSource: func() vision.Source { return &wall{} }, Judge: vision.JudgeOptions{Policy: policy, Tracking: vision.TrackOptions{Confirm: 1}},
+			}
+		}
+		p, err := vision.New(vision.Options{
+			Models: []vision.ModelOptions{model}, Sink: first.sink, EventBuffer: 1,
+			Cameras: []vision.CameraOptions{camera("tracks", vision.PolicyTrack), camera("floods", vision.PolicyDetections)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- p.Serve(t.Context()) }()
+		time.Sleep(time.Minute)
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; !errors.Is(err, vision.ErrAbandoned) {
+			t.Fatalf("got %v", err)
+		}
+		if c := p.Stats().Cameras[0]; c.Events != 1 || c.EventsDropped < 2 {
+			t.Errorf("the best and the end are not counted: %+v", c)
+		}
+		close(disk)
+		first.stop()
+		second := startTracks(t, dir, nil)
+		synctest.Wait()
+		second.stop()
+		var told []string
+		for _, e := range append(first.events(), second.events()...) {
+			if e.Camera == "tracks" {
+				told = append(told, string(e.TrackEvent)+" "+e.TrackID(e.Detections[0]))
+			}
+		}
+		if len(told) != 2 || !strings.HasPrefix(told[0], "start ") || told[1] != "end "+strings.TrimPrefix(told[0], "start ") {
+			t.Errorf("told %q", told)
+		}
+	})
+}
+
+// seesAPart is a detector that finds the same part in every frame.
+type seesAPart struct{}
+
+func (seesAPart) Info() vision.DetectorInfo { return vision.DetectorInfo{} }
+func (seesAPart) Close() error              { return nil }
+func (seesAPart) Detect(vision.Frame) ([]vision.Detection, vision.Timing, error) {
+	return []vision.Detection{{Class: "part", Confidence: 0.9, Box: vision.Box{X: 10, Y: 10, W: 50, H: 50}}}, vision.Timing{}, nil
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,8 @@ type camera struct {
 	view      view
 	stage     stage
 	judge     *judge
-	collected []emission // lossless: of the last frame; the worker's until it is an outcome
+	collected []emission  // lossless: of the last frame; the worker's until it is an outcome
+	telling   atomic.Bool // lossless: events of the last frame are not all in the buffer
 
 	mu       sync.Mutex
 	throttle throttle
@@ -189,6 +191,7 @@ func (c *camera) inspected(e Event, img Image, detectErr error) {
 		}
 		return
 	}
+	c.telling.Store(true)
 	c.collected = c.collected[:0]
 	if detectErr == nil {
 		c.judge.look(e, c.collect)
@@ -196,10 +199,31 @@ func (c *camera) inspected(e Event, img Image, detectErr error) {
 	c.outcome <- outcome{c.collected} // has room: one frame is in flight
 }
 
-// keep queues an event if there is room. The end of a track that finds none
-// is not counted as dropped: the judge tries it again.
+// queue carries the events of a lossless camera's frame to the buffer and waits
+// for room until ctx ends; it leaves the others to finish.
+func (c *camera) queue(ctx context.Context, o outcome) bool {
+	for i, m := range o.emissions {
+		if !c.emitter.wait(ctx, m) {
+			c.outcome <- outcome{o.emissions[i:]} // has room: no frame is in flight
+			return false
+		}
+	}
+	c.telling.Store(false)
+	return true
+}
+
+// expire ends the tracks of a camera that was not inspected for long, but not
+// before what a lossless one has to say of them is in the buffer.
+func (c *camera) expire(now time.Time) {
+	if !c.telling.Load() {
+		c.judge.expire(now, c.keep)
+	}
+}
+
+// keep queues an event if there is room. The best and the end of a track that
+// find none are not counted as dropped: the judge tries them again.
 func (c *camera) keep(e Event) bool {
-	if e.TrackEvent == TrackEnd {
+	if e.TrackEvent == TrackBest || e.TrackEvent == TrackEnd {
 		return c.emitter.try(emission{event: e, camera: c})
 	}
 	return c.emitter.offer(c.emission(e))
@@ -250,18 +274,26 @@ func (c *camera) lost(err error, hadFrames bool) {
 	})
 }
 
-// finish accounts for what a stopped reader and worker left between them.
-func (c *camera) finish() {
+// finish accounts for what a stopped reader and worker left between them, and
+// ends the tracks. Their events wait for room until late ends.
+func (c *camera) finish(late context.Context) {
 	dropped := c.slot.close()
 	c.update(func() { c.stats.Dropped += uint64(dropped) })
+	var last []emission
 	select {
 	case o := <-c.outcome:
-		for _, m := range o.emissions {
-			c.emitter.offer(m)
-		}
+		last = slices.Clone(o.emissions)
 	default:
 	}
-	c.judge.close(c.keep)
+	c.judge.close(func(e Event) bool {
+		last = append(last, c.emission(e))
+		return true
+	})
+	for _, m := range last {
+		if !c.emitter.wait(late, m) {
+			c.emitter.offer(m)
+		}
+	}
 	c.update(func() {
 		c.stats.Stalled += c.stalledFor(time.Now())
 		c.phase(phaseStopped)

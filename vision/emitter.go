@@ -56,13 +56,15 @@ func (e *emitter) offer(m emission) bool {
 	return queued
 }
 
-// wait queues an event and waits for room until ctx ends.
-func (e *emitter) wait(ctx context.Context, m emission) {
+// wait queues and counts an event, and waits for room until ctx ends. It
+// returns false if there was none.
+func (e *emitter) wait(ctx context.Context, m emission) bool {
 	select {
 	case e.buffer <- m:
 		m.camera.countEvent(true)
+		return true
 	case <-ctx.Done():
-		e.offer(m)
+		return e.try(m)
 	}
 }
 

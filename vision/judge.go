@@ -109,13 +109,13 @@ type judge struct {
 	tracker  *tracker // nil without tracking
 	change   change
 	about    Event   // the camera and model of the last frame
-	owed     []Event // ends that found no place in the buffer
+	owed     []Event // bests and ends that found no place in the buffer
 	filtered Filtered
-	lost     uint64 // ends that were owed for too long
+	lost     uint64 // of those, what was owed for too long
 }
 
-// maxOwed bounds the ends that wait for a place in the buffer.
-const maxOwed = 2 * maxTracks
+// maxOwed bounds the bests and ends that wait for a place in the buffer.
+const maxOwed = 4 * maxTracks
 
 // newJudge expects options that were checked. run and what number makes are
 // the ids of tracks.
@@ -293,7 +293,7 @@ func (j *judge) open() []Event {
 }
 
 // stats returns what was filtered, the tracks that are open, those that there
-// was no place for, and the ends that were lost.
+// was no place for, and the bests and ends that were lost.
 func (j *judge) stats() (f Filtered, open int, refused, lost uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

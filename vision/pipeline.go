@@ -173,7 +173,7 @@ func (p *Pipeline) shutdown(s stages) error {
 		}
 	}
 	for _, c := range p.cameras {
-		c.finish()
+		c.finish(late)
 	}
 	close(s.stopEmitter)
 	if !joined(late, s.emitted) {
@@ -244,7 +244,7 @@ func (p *Pipeline) watch(ctx context.Context) {
 		case <-tick.C:
 			for _, c := range p.cameras {
 				c.update(func() {})
-				c.judge.expire(time.Now(), c.keep)
+				c.expire(time.Now())
 			}
 		}
 	}

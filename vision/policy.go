@@ -177,16 +177,17 @@ func (j *judge) tellTracks(e Event, emit func(Event) bool) {
 }
 
 // tellEnds tells the tracks that have just ended, as far as they were told to
-// have begun. An end that finds no place is owed.
+// have begun. What finds no place is owed.
 func (j *judge) tellEnds(e Event, emit func(Event) bool) {
 	for i := range j.tracker.ended {
 		s := &j.tracker.ended[i].story
 		if !s.begun {
 			continue
 		}
-		emit(e.of(&s.best, TrackBest))
-		if end := e.of(&s.last, TrackEnd); !emit(end) {
-			j.owe(end)
+		for _, last := range []Event{e.of(&s.best, TrackBest), e.of(&s.last, TrackEnd)} {
+			if len(j.owed) > 0 || !emit(last) { // what is owed goes first
+				j.owe(last)
+			}
 		}
 	}
 }
@@ -207,15 +208,15 @@ func (j *judge) endAll(emit func(Event) bool) {
 	}
 }
 
-func (j *judge) owe(end Event) {
+func (j *judge) owe(last Event) {
 	if len(j.owed) == maxOwed {
 		j.owed = slices.Delete(j.owed, 0, 1)
 		j.lost++
 	}
-	j.owed = append(j.owed, end)
+	j.owed = append(j.owed, last)
 }
 
-// repay tells the ends that are owed, as far as there is room.
+// repay tells what is owed, as far as there is room.
 func (j *judge) repay(emit func(Event) bool) {
 	n := 0
 	for n < len(j.owed) && emit(j.owed[n]) {

@@ -181,9 +181,7 @@ func (r *reader) submit(ctx context.Context, f Frame) {
 	}
 	select {
 	case o := <-c.outcome:
-		for _, m := range o.emissions {
-			c.emitter.wait(ctx, m)
-		}
+		c.queue(ctx, o)
 	case <-ctx.Done():
 	}
 }

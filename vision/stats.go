@@ -57,7 +57,7 @@ type CameraStats struct {
 	Throttled      uint64 // that arrived sooner than FPS, or ReducedTo, allows
 	Masked         uint64 // in which nothing moved, for a camera with Motion
 	Events         uint64 // handed to the buffer before Sink
-	EventsDropped  uint64 // that found that buffer full, or were in it when shutdown ended
+	EventsDropped  uint64 // that found that buffer full, or were in it when shutdown ended; of a lossless camera only the latter
 	DetectorErrors uint64
 	Reconnects     uint64 // connections tried after the first
 	Abandoned      uint64 // connections that were given up in a call that did not return
@@ -80,7 +80,7 @@ type CameraStats struct {
 	Tracks                  int                           // that are open
 	TracksRefused           uint64                        // times that a box found no place among a camera's tracks
 	UnknownClasses          []string                      // that the camera's rules name and its model does not have: they never match
-	EndsLost                uint64                        // ends of tracks that waited too long for a place in the buffer
+	EndsLost                uint64                        // bests and ends of tracks that waited too long for a place in the buffer
 
 	Priority   int     // 0 without a model: there is nothing to reduce
 	ReducedTo  float64 // frames a second to which inspection is reduced; 0: it is not

@@ -7,7 +7,7 @@ type Rules struct {
 	Filtered      []Filtered `json:"filtered,omitempty"` // boxes that count for nothing, by the first reason
 	Tracks        int        `json:"tracks"`             // that are open
 	TracksRefused uint64     `json:"tracks_refused"`     // times that a box found no place among them
-	TrackEndsLost uint64     `json:"track_ends_lost"`    // ends that waited too long for a place among the events
+	TrackEndsLost uint64     `json:"track_ends_lost"`    // bests and ends that waited too long for a place among the events
 }
 
 // Filtered counts boxes that were left out for one reason.
@@ -64,5 +64,5 @@ func (k sink) rules(c Camera, labels []string) {
 	}
 	k.gauge("camera_open_tracks", "Tracks that are open.", float64(c.Tracks), labels...)
 	k.counter("camera_refused_tracks_total", "Times that a box found no place among the camera's tracks.", c.TracksRefused, labels...)
-	k.counter("camera_lost_track_ends_total", "Ends of tracks that waited too long for a place among the events.", c.TrackEndsLost, labels...)
+	k.counter("camera_lost_track_ends_total", "Bests and ends of tracks that waited too long for a place among the events.", c.TrackEndsLost, labels...)
 }
