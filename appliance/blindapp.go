@@ -48,21 +48,24 @@ func (c VisionConfig) blindAfter() map[string]time.Duration {
 	return all
 }
 
-func (c CameraConfig) blindLimit() time.Duration {
-	return vision.CameraOptions{FPS: heartbeatCamera(c).FPS, BlindAfter: c.BlindAfter}.BlindLimit()
+func (c CameraConfig) blindLimit() time.Duration { return c.blindOptions().BlindLimit() }
+
+// blindOptions are what the limit follows from.
+func (c CameraConfig) blindOptions() vision.CameraOptions {
+	o := vision.CameraOptions{FPS: heartbeatCamera(c).FPS, BlindAfter: c.BlindAfter}
+	c.applyView(&o)
+	return o
 }
 
-// blindAfter checks that a camera at its rate is not blind between two frames.
+// blindAfter checks that a camera at its rate, or gated by motion, is not
+// blind between two frames.
 func (c *checker) blindAfter(key string, cam CameraConfig) {
-	if cam.BlindAfter == 0 {
+	o := cam.blindOptions()
+	if cam.BlindAfter == 0 || o.FPS > 1000 || o.Motion.Check() != nil { // those have been reported
 		return
 	}
-	least := time.Second
-	if fps := heartbeatCamera(cam).FPS; fps > 0 && fps <= 1000 {
-		least = max(least, time.Duration(3/fps*float64(time.Second)))
-	}
-	if cam.BlindAfter < least {
-		c.add(key, "expected at least %v (1s, or three intervals of fps), got %v", least, cam.BlindAfter)
+	if least := max(time.Second, o.LeastBlindAfter()); cam.BlindAfter < least {
+		c.add(key, "expected at least %v (1s, three intervals of fps, or twice motion.every), got %v", least, cam.BlindAfter)
 	}
 }
 

@@ -20,8 +20,8 @@ const (
 // BlindReasons are all of them.
 var BlindReasons = []BlindReason{BlindStalled, BlindDropped, BlindThrottled, BlindMasked, BlindOff}
 
-// DefaultBlindAfter is BlindAfter where it is not set, unless three intervals of
-// FPS are longer.
+// DefaultBlindAfter is BlindAfter where it is not set, unless LeastBlindAfter is
+// longer.
 const DefaultBlindAfter = 10 * time.Second
 
 // Interval is a time in which a camera was not inspected for longer than

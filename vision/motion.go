@@ -25,7 +25,8 @@ type MotionOptions struct {
 	Hold time.Duration
 
 	// Every is how often a frame is inspected although nothing moves, so that
-	// the gate is no blind spot; 0 means DefaultMotionEvery.
+	// the gate is no blind spot; 0 means DefaultMotionEvery. At most half of
+	// BlindAfter.
 	Every time.Duration
 }
 

@@ -3,6 +3,7 @@ package vision
 import (
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,6 +148,78 @@ func TestMaskedFramesAreAccountedFor(t *testing.T) {
 			t.Errorf("%d images are open", img.open.Load())
 		}
 	})
+}
+
+// flat is a picture of one grey.
+type flat struct{ grey byte }
+
+func (p flat) Letterbox(dst []byte, w, h int, _ byte) (float64, error) {
+	for i := range dst {
+		dst[i] = p.grey
+	}
+	return float64(w) / 640, nil
+}
+func (flat) Close() {}
+
+// TestAGatedCameraIsNotBlindBetweenTwoLooks, also one that is shed as far as
+// it goes: something moves at first, and nothing from then on.
+func TestAGatedCameraIsNotBlindBetweenTwoLooks(t *testing.T) {
+	for _, c := range []CameraOptions{
+		{},
+		{BlindAfter: 10 * time.Second},
+		{Motion: MotionOptions{Every: 15 * time.Second}},
+		{Motion: MotionOptions{Every: 10 * time.Second}, BlindAfter: 20 * time.Second, FPS: 0.16},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var got collector
+			var still atomic.Bool
+			n := byte(0)
+			c.ID, c.Model, c.Motion.On, c.NewSource = "a", "m", true, func() Source {
+				return &fakeSource{read: func() (Frame, error) {
+					time.Sleep(200 * time.Millisecond)
+					if !still.Load() {
+						n += 100
+					}
+					return Frame{Arrived: time.Now(), Width: 640, Height: 360, Image: flat{n}}, nil
+				}}
+			}
+			s := serve(t, Options{
+				Models: model(person(0)), Cameras: []CameraOptions{c}, OnBlind: got.onBlind,
+				Shed: ShedOptions{Hot: 85, Cool: 80, Temperature: func() (float64, string, bool) { return 90, "tj", true }},
+			})
+			time.Sleep(2 * time.Minute)
+			still.Store(true)
+			time.Sleep(10 * time.Second)
+			r := s.rates(2 * time.Minute)
+			k := s.camera("a")
+			every := c.Motion.withDefaults().Every.Seconds()
+			if r["a"] > 1.01/every || (k.ReducedTo == 0 && c.FPS == 0) {
+				t.Errorf("%.3f frames a second, reduced to %.2f: the camera is not gated or not shed", r["a"], k.ReducedTo)
+			}
+			if all := got.intervals(); len(all) != 0 {
+				t.Errorf("blind_after %v, every %v s: %v", k.BlindAfter, every, kinds(all))
+			}
+			s.stop()
+		})
+	}
+}
+
+// TestBlindAfterLeavesTimeForTheGate: a gated camera is looked at twice in it.
+func TestBlindAfterLeavesTimeForTheGate(t *testing.T) {
+	camera := CameraOptions{ID: "a", NewSource: func() Source { return nil }, Motion: MotionOptions{On: true, Every: 6 * time.Second}}
+	if got := camera.BlindLimit(); got != 12*time.Second {
+		t.Errorf("without a blind_after it is %v, want 12s", got)
+	}
+	for after, ok := range map[time.Duration]bool{0: true, 12 * time.Second: true, 12*time.Second - 1: false} {
+		camera.BlindAfter = after
+		if _, err := New(Options{Cameras: []CameraOptions{camera}}); (err == nil) != ok {
+			t.Errorf("blind_after %v: got %v", after, err)
+		}
+	}
+	camera.Motion.On = false
+	if _, err := New(Options{Cameras: []CameraOptions{camera}}); err != nil {
+		t.Errorf("without a gate: %v", err)
+	}
 }
 
 func TestTheGateAllocatesNothing(t *testing.T) {

@@ -106,8 +106,8 @@ type CameraOptions struct {
 	StallAfter time.Duration
 
 	// BlindAfter is the longest time between two inspected frames that is not
-	// an Interval; at least three intervals of FPS. 0 means DefaultBlindAfter,
-	// or those three intervals where they are longer.
+	// an Interval; at least three intervals of FPS and, with Motion, twice its
+	// Every. 0 means DefaultBlindAfter, or that least where it is longer.
 	BlindAfter time.Duration
 
 	// Snapshot says which events have a picture.
@@ -126,7 +126,19 @@ func (c CameraOptions) BlindLimit() time.Duration {
 	if c.BlindAfter > 0 {
 		return c.BlindAfter
 	}
-	return max(DefaultBlindAfter, 3*newThrottle(c.FPS).interval)
+	return max(DefaultBlindAfter, c.LeastBlindAfter())
+}
+
+// LeastBlindAfter is what BlindAfter has to be at least, so that no interval
+// opens between two frames that are inspected as configured, nor while the
+// camera is shed: with Motion they are Every apart and, as shedding keeps to a
+// third of BlindAfter, no more than that later.
+func (c CameraOptions) LeastBlindAfter() time.Duration {
+	least := 3 * newThrottle(c.FPS).interval
+	if c.Motion.On {
+		least = max(least, 2*c.Motion.withDefaults().Every)
+	}
+	return least
 }
 
 // ModelOptions configures one model.
@@ -249,8 +261,8 @@ func (c CameraOptions) validate(models map[string]bool) error {
 		errs = append(errs, fmt.Errorf("stall_after %v: want 0 or more", c.StallAfter))
 	}
 	errs = append(errs, c.Snapshot.validate())
-	if least := 3 * newThrottle(c.FPS).interval; c.BlindAfter < 0 || (c.BlindAfter > 0 && c.BlindAfter < least) {
-		errs = append(errs, fmt.Errorf("blind_after %v: want 0, or at least %v, three intervals of fps", c.BlindAfter, least))
+	if least := c.LeastBlindAfter(); c.BlindAfter < 0 || (c.BlindAfter > 0 && c.BlindAfter < least) {
+		errs = append(errs, fmt.Errorf("blind_after %v: want 0, or at least %v, three intervals of fps and twice the gate's every", c.BlindAfter, least))
 	}
 	if c.Priority != 0 && (c.Priority < MinPriority || c.Priority > MaxPriority) {
 		errs = append(errs, fmt.Errorf("priority %d: want %d to %d", c.Priority, MinPriority, MaxPriority))
