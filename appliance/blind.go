@@ -53,6 +53,7 @@ type blindKeeper struct {
 	resumed  map[string]vision.Account        // what start found, until then
 	all      []*blindInterval                 // in the order in which they opened
 	gen      uint64                           // of the last change of all
+	saved    uint64                           // the gen that the file holds
 	off      map[string]time.Duration         // by camera: blind time that this start found
 	merged   uint64                           // intervals that made another longer
 	unsaved  bool                             // the queue has more than the file knows
@@ -205,19 +206,15 @@ func (k *blindKeeper) publishLocal(b *blindInterval) {
 }
 
 // flush makes what changed durable, first in the file and then in the queue.
+// What the queue refused is offered again without another write.
 func (k *blindKeeper) flush(due bool) {
 	k.mu.Lock()
-	due = due || k.unsaved
-	pending := slices.ContainsFunc(k.all, func(b *blindInterval) bool { return b.offered < b.wants() })
+	due = due || k.unsaved || k.gen > k.saved
 	k.mu.Unlock()
-	if !due && !pending {
-		return
-	}
-	saved, err := k.save()
-	if err != nil {
+	if due && k.save() != nil {
 		return // health says so
 	}
-	for _, o := range k.offers(saved) {
+	for _, o := range k.offers() {
 		k.offer(o)
 	}
 }
@@ -238,11 +235,11 @@ type blindOffer struct {
 }
 
 // offers are the events that are in the file and not in the queue.
-func (k *blindKeeper) offers(saved uint64) (all []blindOffer) {
+func (k *blindKeeper) offers() (all []blindOffer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, b := range k.all {
-		if b.gen > saved {
+		if b.gen > k.saved {
 			continue
 		}
 		for told := b.offered + 1; told <= b.wants(); told++ {
@@ -295,8 +292,7 @@ func (k *blindKeeper) Close() error {
 			break // what is left is in the file, for the next start
 		}
 	}
-	_, err := k.save()
-	return err
+	return k.save()
 }
 
 // waiting counts the events that the queue does not have.

@@ -236,6 +236,36 @@ func TestTheQueueHasItBeforeTheFileForgets(t *testing.T) {
 	}
 }
 
+// TestTheFileIsWrittenOnlyForWhatChanged: not again and again while the queue
+// refuses.
+func TestTheFileIsWrittenOnlyForWhatChanged(t *testing.T) {
+	w := newBlindWorld(t)
+	k := w.start(oneCamera)
+	asked := 0
+	w.refuse = func() bool { asked++; return true }
+	k.told(vision.Interval{Camera: "a", From: w.at, Reason: vision.BlindStalled})
+	k.flush(false)
+	mark := []byte("as it was")
+	if err := os.WriteFile(k.path, mark, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	asked = 0
+	for range 5 {
+		k.flush(false)
+	}
+	if b, err := os.ReadFile(k.path); err != nil || !slices.Equal(b, mark) || asked != 5 {
+		t.Errorf("%d offers; the file holds %q, %v", asked, b, err)
+	}
+	k.told(vision.Interval{Camera: "a", From: w.at, To: w.pass(15), Reason: vision.BlindStalled})
+	k.flush(false)
+	if b, err := os.ReadFile(k.path); err != nil || slices.Equal(b, mark) {
+		t.Errorf("the end was not written: %v", err)
+	}
+	w.refuse = func() bool { return false }
+	k.flush(false)
+	w.expect("a 0-… stalled", "a 0-15 stalled")
+}
+
 // TestWhatCannotBeKeptIsNotTold: else a crash would leave it open for ever.
 func TestWhatCannotBeKeptIsNotTold(t *testing.T) {
 	w := newBlindWorld(t)
@@ -246,7 +276,7 @@ func TestWhatCannotBeKeptIsNotTold(t *testing.T) {
 	if s := k.stats(); len(w.queued) != 0 || s.Err == nil || len(w.local) != 1 {
 		t.Errorf("got %v, %+v", w.told(), s)
 	}
-	if all := k.offers(k.gen - 1); len(all) != 0 {
+	if all := k.offers(); len(all) != 0 {
 		t.Errorf("what the file does not have would be offered: %+v", all)
 	}
 	k.path = coveragePath(w.dir)

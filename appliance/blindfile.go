@@ -146,9 +146,8 @@ func (f coverageFile) check() error {
 	return nil
 }
 
-// save makes the accounts and intervals durable and returns the generation that
-// the file holds.
-func (k *blindKeeper) save() (gen uint64, err error) {
+// save makes the accounts and intervals durable.
+func (k *blindKeeper) save() error {
 	file := coverageFile{Cameras: map[string]keptAccount{}}
 	k.mu.Lock()
 	accounts := k.accounts
@@ -161,8 +160,8 @@ func (k *blindKeeper) save() (gen uint64, err error) {
 		file.Cameras[camera] = keptAccount{a.Until.UTC(), a.Coverage}
 	}
 	k.mu.Lock()
-	file.Intervals, gen = k.all, k.gen
-	told := k.unsaved
+	file.Intervals = k.all
+	gen, told := k.gen, k.unsaved
 	k.unsaved = false
 	b, err := json.Marshal(file)
 	k.mu.Unlock()
@@ -178,8 +177,11 @@ func (k *blindKeeper) save() (gen uint64, err error) {
 	if err != nil && k.saveErr == nil {
 		k.log.Error("blind time is not kept", "error", err)
 	}
-	k.saveErr, k.unsaved = err, k.unsaved || (told && err != nil)
-	return gen, err
+	if k.saveErr = err; err == nil {
+		k.saved = gen
+	}
+	k.unsaved = k.unsaved || (told && err != nil)
+	return err
 }
 
 // coveragePath is where the accounts are kept.
