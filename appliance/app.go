@@ -295,6 +295,7 @@ func (a *app) prepareVision() (err error) {
 	a.models.vision = a.vision
 	a.blind.start(a.vision.Accounts)
 	a.serveTracks()
+	a.onClose(func() error { a.keeper.hurry(); return nil }) // or what feeds the keeper would not end
 	return nil
 }
 

@@ -180,7 +180,7 @@ func visionCheck(f facts) wire.Check {
 		c.Checks = append(c.Checks, classifierCheck(m))
 	}
 	for _, cam := range f.vision.Cameras {
-		c.Checks = append(c.Checks, reducedCheck(withSkips(cameraCheck(cam), f.skips[cam.ID]), cam))
+		c.Checks = append(c.Checks, refusedCheck(reducedCheck(withSkips(cameraCheck(cam), f.skips[cam.ID]), cam), f.snapshots.Cameras[cam.ID].refused))
 	}
 	c.Checks = append(append(c.Checks, stuckCheck(f)...), blindCheck(f.blind)...)
 	c.Checks = append(append(c.Checks, tracksCheck(f.tracks)...), heatCheck(f)...)
@@ -221,6 +221,19 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 	out := check(name, wire.Impaired, detail)
 	out.Since = wire.At(c.Since)
 	return out
+}
+
+// refusedCheck adds to a camera's check the events that are lost for the centre
+// because the disk or the queue did not take them.
+func refusedCheck(c wire.Check, n uint64) wire.Check {
+	if n == 0 {
+		return c
+	}
+	if c.State == wire.Healthy {
+		c.State = wire.Impaired
+	}
+	c.Detail += fmt.Sprintf("; %d events were not stored for the centre since the start", n)
+	return c
 }
 
 func webCheck(f facts) wire.Check {

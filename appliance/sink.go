@@ -68,16 +68,22 @@ func (p *publisher) local(topic string, payload []byte, retain bool) {
 }
 
 func (p *publisher) enqueue(topic string, payload []byte, retain bool, note uplink.Note, done func(error)) {
+	if err := p.offer(topic, payload, retain, note, done); err != nil {
+		done(err)
+	}
+}
+
+// offer is enqueue, but that it returns why the queue did not take a message;
+// done is not called then.
+func (p *publisher) offer(topic string, payload []byte, retain bool, note uplink.Note, done func(error)) error {
 	route, to, ok := p.router.Load().Route(topic)
 	if !ok {
 		done(nil) // it is for this place alone
-		return
+		return nil
 	}
 	m := message(route, to, 1, payload, retain)
 	m.Note = note
-	if err := p.queue.Enqueue(m, done); err != nil {
-		done(err)
-	}
+	return p.queue.Enqueue(m, done)
 }
 
 // stored counts a message that did not become durable.
@@ -109,7 +115,8 @@ func newRecorder(cfg Config, out *publisher, k *keeper) *recorder {
 	return r
 }
 
-// record publishes one event. It does not wait for the disk or the centre.
+// record publishes one event. It waits for the disk only where the camera is
+// lossless, and never for the centre.
 func (r *recorder) record(e vision.Event) {
 	if _, known := r.seq[e.Camera]; !known { // it was configured when its track began
 		r.seq[e.Camera] = r.out.queue.Note(seqKey(e.Camera))
@@ -125,6 +132,7 @@ func (r *recorder) record(e vision.Event) {
 	if err != nil {
 		r.out.log.Error("an event cannot be written", "camera", e.Camera, "error", err)
 		r.out.stored(err)
+		r.keeper.refuse(e.Camera)
 		if e.Stored != nil {
 			e.Stored(nil) // another attempt would do no better
 		}
@@ -133,8 +141,11 @@ func (r *recorder) record(e vision.Event) {
 	r.seq[e.Camera] = seq
 	t.done = func(err error) {
 		r.out.stored(err)
-		if e.Stored != nil {
+		switch {
+		case e.Stored != nil: // who may try again
 			e.Stored(err)
+		case err != nil:
+			r.keeper.refuse(e.Camera)
 		}
 	}
 	r.keeper.publish(t)

@@ -27,6 +27,9 @@ const (
 	keeperTimeout = 3 * time.Second
 	// packetRoom is what a PUBLISH needs beside its topic and payload.
 	packetRoom = 16
+	// busyRetry is how often an event of a lossless camera is offered to a queue
+	// that is busy.
+	busyRetry = 50 * time.Millisecond
 	// tidyEvery is how often pictures that are too old are looked for.
 	tidyEvery = time.Minute
 )
@@ -35,6 +38,10 @@ const (
 // get the picture and then the event at once. For the centre an event is
 // queued when its picture is synced in the store and in the queue, and without
 // the picture where that fails; later events of the camera wait their turn.
+//
+// Where the disk or the queue is too slow, events are refused and counted. But
+// those of a lossless camera make publish wait, and so the pipeline, until
+// hurry is called.
 type keeper struct {
 	origin    wire.Origin
 	out       *publisher
@@ -42,7 +49,9 @@ type keeper struct {
 	unusable  error            // why
 	maxPacket atomic.Int64
 
-	work chan keeping
+	work    chan keeping
+	hurried chan struct{}
+	hurry   func() // ends every wait for room, now and later
 
 	mu      sync.Mutex
 	cameras map[string]*kept
@@ -51,8 +60,10 @@ type keeper struct {
 
 // kept is what a keeper knows of a camera.
 type kept struct {
-	waiting int  // events
-	picture bool // one of them has one
+	lossless bool
+	waiting  int    // events
+	picture  bool   // one of them has one
+	refused  uint64 // events that did not become durable, and that nobody offers again
 
 	last    string // SHA-256 of the last picture that was kept since the start
 	at      time.Time
@@ -75,11 +86,12 @@ type keeping struct {
 // newKeeper opens the store. A store that cannot be used costs the events
 // their pictures and nothing else; health says why.
 func (a *app) newKeeper() *keeper {
-	k := &keeper{origin: a.cfg.origin(), out: a.out, work: make(chan keeping, maxKeeping), cameras: map[string]*kept{}}
+	k := &keeper{origin: a.cfg.origin(), out: a.out, work: make(chan keeping, maxKeeping), hurried: make(chan struct{}), cameras: map[string]*kept{}}
+	k.hurry = sync.OnceFunc(func() { close(k.hurried) })
 	k.maxPacket.Store(int64(a.cfg.Uplink.MaxPacketBytes))
 	wanted := false
 	for _, cam := range a.cfg.Vision.Cameras {
-		k.cameras[cam.ID] = &kept{}
+		k.cameras[cam.ID] = &kept{lossless: cam.Lossless}
 		wanted = wanted || cam.Snapshot != nil
 	}
 	if !wanted {
@@ -150,8 +162,9 @@ func (k *keeper) admit(e vision.Event) *vision.Snapshot {
 	return e.Snapshot
 }
 
-// publish sends an event after those of its camera before it. It does not
-// wait for the disk or the centre. It has one caller.
+// publish sends an event after those of its camera before it. It waits for the
+// disk only where the camera is lossless, and never for the centre. It has one
+// caller.
 func (k *keeper) publish(t keeping) {
 	if t.picture == nil && !k.waits(t.camera) {
 		k.out.publishThen(t.topic, t.without, false, t.note, t.done)
@@ -164,11 +177,27 @@ func (k *keeper) publish(t keeping) {
 	}
 	k.out.local(t.topic, event, false)
 	k.begin(t)
-	select {
-	case k.work <- t:
-	default:
+	if !k.take(t) {
 		k.end(t)
 		t.done(uplink.ErrBusy)
+	}
+}
+
+// take hands an event to run if there is room.
+func (k *keeper) take(t keeping) bool {
+	select {
+	case k.work <- t:
+		return true
+	default:
+	}
+	if !k.lossless(t.camera) {
+		return false
+	}
+	select {
+	case k.work <- t:
+		return true
+	case <-k.hurried:
+		return false
 	}
 }
 
@@ -208,7 +237,23 @@ func (k *keeper) carry(t keeping) {
 		}
 		k.note(t, err)
 	}
-	k.out.enqueue(t.topic, event, false, t.note, t.done)
+	err := k.out.offer(t.topic, event, false, t.note, t.done)
+	for errors.Is(err, uplink.ErrBusy) && k.lossless(t.camera) && k.pause() {
+		err = k.out.offer(t.topic, event, false, t.note, t.done)
+	}
+	if err != nil {
+		t.done(err)
+	}
+}
+
+// pause waits before another offer, and reports whether there is to be one.
+func (k *keeper) pause() bool {
+	select {
+	case <-time.After(busyRetry):
+		return true
+	case <-k.hurried:
+		return false
+	}
 }
 
 // keep returns when a picture is synced in the store and in the queue.
@@ -248,11 +293,29 @@ func (k *keeper) note(t keeping, err error) {
 	}
 }
 
+// waits reports whether an event of the camera without a picture has to take
+// its turn.
 func (k *keeper) waits(camera string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c := k.cameras[camera]
-	return c != nil && c.waiting > 0
+	return c != nil && (c.lossless || c.waiting > 0)
+}
+
+func (k *keeper) lossless(camera string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.cameras[camera]
+	return c != nil && c.lossless
+}
+
+// refuse counts an event that did not become durable.
+func (k *keeper) refuse(camera string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if c := k.cameras[camera]; c != nil { // nil: it was configured when its track began
+		c.refused++
+	}
 }
 
 func (k *keeper) begin(t keeping) {

@@ -35,7 +35,7 @@ func newDarkroom(t *testing.T, routes ...RouteConfig) *darkroom {
 	t.Helper()
 	cfg := testConfig(t, t.TempDir())
 	cfg.Uplink.Routes = routes
-	cfg.Vision.Cameras = []CameraConfig{{ID: "a", Snapshot: &SnapshotConfig{}}, {ID: "b"}}
+	cfg.Vision.Cameras = []CameraConfig{{ID: "a", Snapshot: &SnapshotConfig{}}, {ID: "b"}, {ID: "c", Snapshot: &SnapshotConfig{}, Lossless: true}}
 	router, err := uplink.NewRouter(cfg.origin(), cfg.Uplink.routes())
 	if err != nil {
 		t.Fatal(err)
@@ -198,10 +198,79 @@ func TestWhatWaitsBehindAPictureIsBounded(t *testing.T) {
 	if n := d.recorder.out.refused.Load(); n != 10 {
 		t.Errorf("%d events were given up and counted, want 10", n)
 	}
+	s := d.keeper.stats()
+	health := visionCheck(facts{snapshots: s, vision: vision.Stats{Cameras: []vision.CameraStats{{ID: "a", State: vision.Online}, {ID: "b", State: vision.Online}}}})
+	if a, b := health.Checks[0], health.Checks[1]; s.Cameras["a"].refused != 10 || a.State != wire.Impaired || !strings.Contains(a.Detail, "10 events were not stored for the centre") || b.State != wire.Healthy {
+		t.Errorf("%+v, health %+v", s.Cameras["a"], health)
+	}
 	d.run()
 	d.queued(maxKeeping)
 	d.event("a", false) // waits for nothing any more
 	d.queued(maxKeeping + 1)
+}
+
+// TestALosslessCameraWaitsForTheDisk instead of losing events, until a stop.
+func TestALosslessCameraWaitsForTheDisk(t *testing.T) {
+	d := newDarkroom(t)
+	d.event("c", true)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for range maxKeeping + 9 {
+			d.event("c", false)
+		}
+	}()
+	eventually(t, "a camera that waits", func() bool { return d.keeper.stats().Cameras["c"].waiting == maxKeeping+1 })
+	d.run()
+	<-told
+	var want []string
+	for i := range maxKeeping + 10 {
+		want = append(want, fmt.Sprint("c", i+1))
+	}
+	want[0] += "+"
+	d.expect(len(want), strings.Join(want, " "))
+	if s := d.keeper.stats(); d.recorder.out.refused.Load() != 0 || s.Cameras["c"].refused != 0 {
+		t.Errorf("%d refused, %+v", d.recorder.out.refused.Load(), s.Cameras["c"])
+	}
+}
+
+// TestAStopEndsTheWaitForTheDisk: what then has no room is counted.
+func TestAStopEndsTheWaitForTheDisk(t *testing.T) {
+	d := newDarkroom(t)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for range maxKeeping + 9 {
+			d.event("c", false)
+		}
+	}()
+	eventually(t, "a camera that waits", func() bool { return d.keeper.stats().Cameras["c"].waiting == maxKeeping+1 })
+	d.keeper.hurry()
+	<-told
+	if s := d.keeper.stats().Cameras["c"]; s.refused != 9 || s.waiting != maxKeeping {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestALosslessCameraWaitsForABusyQueue: one that makes room at its bound.
+func TestALosslessCameraWaitsForABusyQueue(t *testing.T) {
+	d := newDarkroom(t, RouteConfig{Name: "detection", QoS: 1, MaxRecords: 5, Overflow: uplink.DropOldest})
+	d.run()
+	t.Cleanup(d.keeper.hurry)
+	for range 50 {
+		d.event("c", false)
+	}
+	eventually(t, "the last event", func() bool {
+		events, err := d.queue.Peek("detection", 0, 1000)
+		if err != nil || len(events) == 0 {
+			return false
+		}
+		m, err := wire.ParseDetection(events[len(events)-1].Payload)
+		return err == nil && m.Seq == 50
+	})
+	if s := d.keeper.stats(); d.recorder.out.refused.Load() != 0 || s.Cameras["c"].refused != 0 {
+		t.Errorf("%d refused, %+v", d.recorder.out.refused.Load(), s.Cameras["c"])
+	}
 }
 
 // TestAStoreThatCannotBeOpenedCostsOnlyPictures finds a file in its place.

@@ -26,6 +26,7 @@ func (k sink) cameras(cameras []Camera) {
 		k.counter("camera_throttled_total", "Frames above the target rate.", c.Throttled, l...)
 		k.counter("camera_events_total", "Events made of frames.", c.Events, l...)
 		k.counter("camera_events_dropped_total", "Events that could not be handed on.", c.EventsDropped, l...)
+		k.counter("camera_events_refused_total", "Events that the disk or the queue did not take.", c.EventsRefused, l...)
 		k.counter("camera_detector_errors_total", "Frames that the detector failed on.", c.DetectorErrors, l...)
 		k.counter("camera_reconnects_total", "Times that the source was opened again.", c.Reconnects, l...)
 		k.time("camera_last_frame_timestamp_seconds", "When the last frame arrived, in Unix time.", c.LastFrameAt, l...)

@@ -87,6 +87,7 @@ type Camera struct {
 	Throttled      uint64 `json:"throttled"` // above the target rate
 	Events         uint64 `json:"events"`
 	EventsDropped  uint64 `json:"events_dropped"`
+	EventsRefused  uint64 `json:"events_refused"` // of events, those that the disk or the queue did not take
 	DetectorErrors uint64 `json:"detector_errors"`
 	Reconnects     uint64 `json:"reconnects"`
 
