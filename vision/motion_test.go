@@ -167,6 +167,7 @@ func TestAGatedCameraIsNotBlindBetweenTwoLooks(t *testing.T) {
 	for _, c := range []CameraOptions{
 		{},
 		{BlindAfter: 10 * time.Second},
+		{BlindAfter: 2 * time.Second, Motion: MotionOptions{Every: time.Second}},
 		{Motion: MotionOptions{Every: 15 * time.Second}},
 		{Motion: MotionOptions{Every: 10 * time.Second}, BlindAfter: 20 * time.Second, FPS: 0.16},
 	} {
@@ -176,7 +177,7 @@ func TestAGatedCameraIsNotBlindBetweenTwoLooks(t *testing.T) {
 			n := byte(0)
 			c.ID, c.Model, c.Motion.On, c.NewSource = "a", "m", true, func() Source {
 				return &fakeSource{read: func() (Frame, error) {
-					time.Sleep(200 * time.Millisecond)
+					time.Sleep(300 * time.Millisecond)
 					if !still.Load() {
 						n += 100
 					}

@@ -542,7 +542,9 @@ func TestTheEndsOfAStopWaitForRoom(t *testing.T) {
 				if err := s.stop(); !errors.Is(err, c.err) {
 					t.Fatal(err)
 				}
-				tracks := slices.DeleteFunc(got.events, func(e Event) bool { return e.Camera != "tracks" })
+				got.mu.Lock()
+				tracks := slices.DeleteFunc(slices.Clone(got.events), func(e Event) bool { return e.Camera != "tracks" })
+				got.mu.Unlock()
 				if told := tell(tracks); told != c.told {
 					t.Errorf("told %q, want %q", told, c.told)
 				}
