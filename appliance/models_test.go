@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -72,12 +73,15 @@ type keptModels struct {
 
 // keep runs a keeper and a pipeline with one camera on the store in dir, as
 // the appliance does.
-func keep(t *testing.T, dir string) *keptModels {
+func keep(t *testing.T, dir string, change ...func(*keptModels)) *keptModels {
 	t.Helper()
 	cfg := testConfig(t, dir)
 	cfg.Vision.Models = []ModelConfig{{Name: "inspect", Path: "store:press"}, {Name: "other", Path: "store:press"}}
 	k := newModelKeeper(cfg, slog.New(slog.DiscardHandler))
 	k.newDetector = openFake
+	for _, c := range change {
+		c(&keptModels{modelKeeper: k, t: t})
+	}
 	k.start()
 	source, err := sim.Factory(sim.Options{URL: "sim://pattern?fps=200"})
 	if err != nil {
@@ -424,16 +428,46 @@ func TestEventsOfModelsAreTold(t *testing.T) {
 	}
 }
 
+// hold keeps fake models from inspecting while it is locked.
+type hold struct {
+	sync.RWMutex
+	at atomic.Int32 // how many are at a frame, or wait to be
+}
+
 // heldModel is a fake model that inspects nothing while it is held.
 type heldModel struct {
 	vision.Detector
-	hold *sync.RWMutex
+	hold *hold
 }
 
 func (h heldModel) Detect(f vision.Frame) ([]vision.Detection, vision.Timing, error) {
+	h.hold.at.Add(1)
+	defer h.hold.at.Add(-1)
 	h.hold.RLock()
 	defer h.hold.RUnlock()
 	return h.Detector.Detect(f)
+}
+
+// holds makes what a model opens from now on wait while the lock is held.
+func (k *keptModels) holds(model string) *hold {
+	h := new(hold)
+	k.newDetector = func(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
+		return func(ctx context.Context) (vision.Detector, error) {
+			d, err := openFake(cfg, m)(ctx)
+			if err == nil && m.Name == model {
+				d = heldModel{d, h}
+			}
+			return d, err
+		}
+	}
+	return h
+}
+
+// take locks, and returns once a model waits.
+func (h *hold) take(t *testing.T) {
+	t.Helper()
+	h.Lock()
+	eventually(t, "an inspection that is held", func() bool { return h.at.Load() > 0 })
 }
 
 // TestAnActivationThatStopsHalfway leaves all models that show the version with
@@ -441,22 +475,13 @@ func (h heldModel) Detect(f vision.Frame) ([]vision.Detection, vision.Timing, er
 // end its inspection until whoever asked has given up.
 func TestAnActivationThatStopsHalfway(t *testing.T) {
 	k := keep(t, t.TempDir())
-	var hold sync.RWMutex
-	k.newDetector = func(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
-		return func(ctx context.Context) (vision.Detector, error) {
-			d, err := openFake(cfg, m)(ctx)
-			if err == nil && m.Name == "other" {
-				d = heldModel{d, &hold}
-			}
-			return d, err
-		}
-	}
+	hold := k.holds("other")
 	one, two := addFake(t, k.modelKeeper, "finds 1"), addFake(t, k.modelKeeper, "finds 2")
 	if _, err := k.activate(one, true); err != nil {
 		t.Fatal(err)
 	}
 	k.serves(one)
-	hold.Lock()
+	hold.take(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	failed := make(chan error, 1)
