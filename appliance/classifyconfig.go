@@ -53,6 +53,9 @@ func (c *checker) classifiers(cfg VisionConfig) {
 		if m.Path == "" {
 			c.add(key+".path", "expected the path of an ONNX file, got nothing")
 		}
+		if meansStore(m.Path) {
+			c.add(key+".path", "expected the path of an ONNX file, got %q: the store keeps detectors only", m.Path)
+		}
 		if len(m.Labels) == 0 {
 			c.add(key+".labels", "expected a label for each of the model's scores, in order, got none")
 		}

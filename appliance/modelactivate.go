@@ -40,6 +40,9 @@ func (k *modelKeeper) activate(ctx context.Context, name, prefix string, gate bo
 		out.Changed = false
 		return out, nil
 	}
+	if err := needsSidecar(k.store, v); err != nil {
+		return out, err
+	}
 	tried, err := k.try(ctx, v, gate, &out)
 	if err != nil {
 		return out, err

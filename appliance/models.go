@@ -131,7 +131,7 @@ func (k *modelKeeper) open(m ModelConfig) vision.OpenDetector {
 	return func(ctx context.Context) (vision.Detector, error) {
 		st, err := k.store.State(name)
 		if err == nil && st.Current == "" {
-			err = fmt.Errorf("%s%s: %w; outstation model activate %s", storePrefix, name, models.ErrNotActive, name)
+			err = k.notActive(name)
 		}
 		if err != nil {
 			return nil, err
@@ -147,6 +147,14 @@ func (k *modelKeeper) open(m ModelConfig) vision.OpenDetector {
 		k.goBack(name, st.Current, "it cannot be loaded: "+err.Error())
 		return before, nil
 	}
+}
+
+// notActive is why no version of a name is active: there may be no such model.
+func (k *modelKeeper) notActive(name string) error {
+	if _, err := k.store.Model(name); err != nil {
+		return fmt.Errorf("%s%s: %w", storePrefix, name, err)
+	}
+	return fmt.Errorf("%s%s: %w; outstation model activate %s", storePrefix, name, models.ErrNotActive, name)
 }
 
 // openVersion checks the content of a version and loads it.

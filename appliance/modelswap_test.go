@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"outstation/appliance/internal/strictyaml"
 	"outstation/uplink/wire"
 	"outstation/vision"
 	"outstation/vision/models"
@@ -161,5 +163,43 @@ func TestModelsThatShowDifferentVersions(t *testing.T) {
 	k.look(t.Context(), "press")
 	if c := k.check(); c.State != wire.Impaired || !strings.Contains(c.Detail, "rolled back from "+models.Short(two)) {
 		t.Errorf("got %+v", c)
+	}
+}
+
+// TestAWrongNameOfTheStoreSaysWhatIsThere.
+func TestAWrongNameOfTheStoreSaysWhatIsThere(t *testing.T) {
+	k := keep(t, t.TempDir())
+	eventually(t, "why nothing is inspected", func() bool {
+		e := k.vision.Stats().Models[0].Error
+		return strings.Contains(e, "store:press: there is no such model in the store: press; there is none;")
+	})
+	for _, name := range []string{"pres", "line"} {
+		if _, err := k.store.Add(t.Context(), models.Addition{Name: name, Fetch: k.store.FromBytes([]byte("finds"))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "what there is", func() bool {
+		return strings.Contains(k.vision.Stats().Models[0].Error, "there is line, pres;")
+	})
+	v, err := k.store.Version("line", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.modelKeeper.activate(t.Context(), "line", "0000000", false); !errors.Is(err, models.ErrNoVersion) || !strings.Contains(err.Error(), "there is "+models.Short(v.SHA256)) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPathsThatWereMeantForTheStore(t *testing.T) {
+	for path, want := range map[string]string{
+		"Store:press": "small letters", "store :press": "small letters", " store:press": "small letters",
+		"store:press@0123": "outstation model activate press@SHA", "store:@1": "activate NAME@SHA", "store:": "expected a name of 1 to 64", "store:Press": "expected a name of 1 to 64",
+		"store:press": "", "store/press.onnx": "", "": "",
+	} {
+		c := &checker{src: new(strictyaml.Source)}
+		c.storedModel("key", ModelConfig{Path: path})
+		if got := fmt.Sprint(c.problems); (want == "") != (len(c.problems) == 0) || !strings.Contains(got, want) {
+			t.Errorf("%q: got %s, want %q", path, got, want)
+		}
 	}
 }
