@@ -25,7 +25,7 @@ type storedModel struct {
 // openDetector checks the version and opens it as the configuration says, with
 // so many threads on the CPU where that is not 0.
 func (c storedModel) openDetector(e *env, threads int) (d vision.Detector, v models.Manifest, dir string, err error) {
-	cfg, s, err := c.storeArgs.open()
+	cfg, s, err := c.open()
 	if err != nil {
 		return nil, v, "", err
 	}

@@ -10,8 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -426,76 +424,6 @@ func TestEventsOfModelsAreTold(t *testing.T) {
 	if fmt.Sprint(got) != "[model_activated model_rolled_back]" {
 		t.Errorf("got %v", got)
 	}
-}
-
-// hold keeps fake models from inspecting while it is locked.
-type hold struct {
-	sync.RWMutex
-	at atomic.Int32 // how many are at a frame, or wait to be
-}
-
-// heldModel is a fake model that inspects nothing while it is held.
-type heldModel struct {
-	vision.Detector
-	hold *hold
-}
-
-func (h heldModel) Detect(f vision.Frame) ([]vision.Detection, vision.Timing, error) {
-	h.hold.at.Add(1)
-	defer h.hold.at.Add(-1)
-	h.hold.RLock()
-	defer h.hold.RUnlock()
-	return h.Detector.Detect(f)
-}
-
-// holds makes what a model opens from now on wait while the lock is held.
-func (k *keptModels) holds(model string) *hold {
-	h := new(hold)
-	k.newDetector = func(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
-		return func(ctx context.Context) (vision.Detector, error) {
-			d, err := openFake(cfg, m)(ctx)
-			if err == nil && m.Name == model {
-				d = heldModel{d, h}
-			}
-			return d, err
-		}
-	}
-	return h
-}
-
-// take locks, and returns once a model waits.
-func (h *hold) take(t *testing.T) {
-	t.Helper()
-	h.Lock()
-	eventually(t, "an inspection that is held", func() bool { return h.at.Load() > 0 })
-}
-
-// TestAnActivationThatStopsHalfway leaves all models that show the version with
-// the one before, as the store says: one of them has a detector that does not
-// end its inspection until whoever asked has given up.
-func TestAnActivationThatStopsHalfway(t *testing.T) {
-	k := keep(t, t.TempDir())
-	hold := k.holds("other")
-	one, two := addFake(t, k.modelKeeper, "finds 1"), addFake(t, k.modelKeeper, "finds 2")
-	if _, err := k.activate(one, true); err != nil {
-		t.Fatal(err)
-	}
-	k.serves(one)
-	hold.take(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	failed := make(chan error, 1)
-	go func() { _, err := k.modelKeeper.activate(ctx, "press", two, false); failed <- err }()
-	eventually(t, "the first model with the version", func() bool { return k.vision.Stats().Models[0].ModelSHA256 == two })
-	cancel()
-	if err := <-failed; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	hold.Unlock()
-	if st, err := k.store.State("press"); err != nil || st.Current != one {
-		t.Errorf("got %+v, %v", st, err)
-	}
-	k.serves(one)
 }
 
 // TestAModelCanBeAskedForFromTheFirstRequest, which may come before all parts
