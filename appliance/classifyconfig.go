@@ -5,6 +5,7 @@ import (
 
 	"outstation/uplink/wire"
 	"outstation/vision"
+	"outstation/web"
 )
 
 // ClassifierConfig is one second-stage model.
@@ -53,6 +54,9 @@ func (c *checker) classifiers(cfg VisionConfig) {
 		if m.Path == "" {
 			c.add(key+".path", "expected the path of an ONNX file, got nothing")
 		}
+		if meansStore(m.Path) {
+			c.add(key+".path", "expected the path of an ONNX file, got %q: the store keeps detectors only", m.Path)
+		}
 		if len(m.Labels) == 0 {
 			c.add(key+".labels", "expected a label for each of the model's scores, in order, got none")
 		}
@@ -73,6 +77,18 @@ func (c *checker) classifiers(cfg VisionConfig) {
 			c.add(key, "expected max from 0 to 100 detections and margin from 0 to 2, got %d and %v", o.Max, o.Margin)
 		}
 	}
+}
+
+// webClassifiers is what the page shows of the second stage.
+func webClassifiers(all []vision.ClassifierStats) []web.Classifier {
+	out := make([]web.Classifier, len(all))
+	for i, s := range all {
+		out[i] = web.Classifier{
+			Name: s.Name, Ready: s.Ready, Error: s.Error, Labels: s.Labels, Failed: s.Failed, Skipped: s.Skipped,
+			RunP50MS: ms(s.Run.P50), RunP99MS: ms(s.Run.P99),
+		}
+	}
+	return out
 }
 
 // classifierCheck says whether labels can be given.

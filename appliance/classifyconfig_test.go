@@ -31,6 +31,7 @@ func TestClassifierKeys(t *testing.T) {
 		{"{model: colour", "{model: color"}:                     `vision.cameras[0].classify.model: no classifier is called "color"`,
 		{"max: 3", "max: -3"}:                                   "vision.cameras[0].classify: expected max",
 		{"classes: [part]", "classes: [paint]"}:                 `vision.cameras[0].classify.classes[0]: model line has no class "paint"`,
+		{"path: colour.onnx", `path: "store:colour"`}:           "vision.classifiers[0].path: expected the path of an ONNX file",
 		{"labels: [red, green]", "labels: []"}:                  "vision.classifiers[0].labels: ",
 		{"path: colour.onnx", `path: ""`}:                       "vision.classifiers[0].path: ",
 		{"name: colour", `name: ""`}:                            "vision.classifiers[0].name: ",

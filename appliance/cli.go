@@ -105,6 +105,9 @@ func (c *configCheckCommand) Run(e *env) error {
 			fmt.Fprintf(e.out, "  not on this machine yet: %s (%s)\n", f.path, f.key)
 		}
 	}
+	for _, m := range cfg.notStored() {
+		fmt.Fprintf(e.out, "  not on this machine yet: %s\n", m)
+	}
 	return nil
 }
 

@@ -19,12 +19,6 @@ type activation struct {
 	State   models.State `json:"state"`
 }
 
-// ready is a detector that waits for its turn.
-type ready struct {
-	model    ModelConfig
-	detector vision.Detector
-}
-
 // activate opens a version while the old one serves, tries it on its golden
 // frames on this device, makes it the active one and puts it into the
 // pipeline. With an error the old one stays, in the pipeline and in the store.
@@ -46,6 +40,9 @@ func (k *modelKeeper) activate(ctx context.Context, name, prefix string, gate bo
 		out.Changed = false
 		return out, nil
 	}
+	if err := needsSidecar(k.store, v); err != nil {
+		return out, err
+	}
 	tried, err := k.try(ctx, v, gate, &out)
 	if err != nil {
 		return out, err
@@ -54,8 +51,11 @@ func (k *modelKeeper) activate(ctx context.Context, name, prefix string, gate bo
 	if err != nil {
 		return out, errors.Join(err, closeAll(tried))
 	}
-	if err := k.swapAll(ctx, tried, before.Current); err != nil {
-		return out, errors.Join(err, k.store.Revert(name, before))
+	err = k.swapOrUndo(ctx, tried, before.Current)
+	if err != nil && before.Current != "" {
+		err = errors.Join(err, k.store.Revert(name, before))
+		k.refresh(name, nil)
+		return out, err
 	}
 	for _, m := range k.users(name) {
 		out.Users = append(out.Users, m.Name)
@@ -65,6 +65,9 @@ func (k *modelKeeper) activate(ctx context.Context, name, prefix string, gate bo
 		"model": name, "sha256": v.SHA256, "previous_sha256": out.State.Previous, "gate": out.Gate.String(), "provider": out.Gate.Provider,
 	}})
 	k.refresh(name, nil)
+	if err != nil { // nothing was active that could be put back
+		return out, fmt.Errorf("%s@%s is active, and taken by each model that can load it: %w", name, models.Short(v.SHA256), err)
+	}
 	return out, nil
 }
 
@@ -128,45 +131,6 @@ func (k *modelKeeper) judge(ctx context.Context, d vision.Detector, m ModelConfi
 		Input: fmt.Sprintf("%d×%d", info.InputWidth, info.InputHeight)}, nil
 }
 
-// swapAll puts open detectors into the pipeline. With an error all that are
-// not in it are closed, and models that have one already go back to the version
-// before.
-func (k *modelKeeper) swapAll(ctx context.Context, tried []ready, before string) error {
-	for i, r := range tried {
-		open := func(context.Context) (vision.Detector, error) { return r.detector, nil }
-		if err := k.vision.Swap(ctx, r.model.Name, open); err != nil { // Swap closed this one
-			return errors.Join(err, closeAll(tried[i+1:]), k.putBack(ctx, tried[:i], before))
-		}
-	}
-	return nil
-}
-
-// putBack puts a version into the pipeline in the place of detectors that went
-// there in vain. It does so although whoever asked has given up.
-func (k *modelKeeper) putBack(ctx context.Context, swapped []ready, sha string) error {
-	if sha == "" {
-		return nil // there was none before
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), swapTimeout)
-	defer cancel()
-	var errs []error
-	for _, r := range swapped {
-		open := func(ctx context.Context) (vision.Detector, error) { return k.openVersion(ctx, r.model, sha) }
-		if err := k.vision.Swap(ctx, r.model.Name, open); err != nil {
-			errs = append(errs, fmt.Errorf("and %s@%s does not take over again: %w", r.model.Path, models.Short(sha), err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func closeAll(tried []ready) error {
-	var errs []error
-	for _, r := range tried {
-		errs = append(errs, r.detector.Close())
-	}
-	return errors.Join(errs...)
-}
-
 // rollBack makes the version before the current one active, by hand and
 // without golden frames: it was active before.
 func (k *modelKeeper) rollBack(ctx context.Context, name string) (models.State, error) {
@@ -181,7 +145,11 @@ func (k *modelKeeper) rollBack(ctx context.Context, name string) (models.State, 
 	if st.Current == "" || st.Previous == "" {
 		return st, fmt.Errorf("%w: no version of %s was active before this one", models.ErrNoVersion, name)
 	}
-	if err := k.swapBack(ctx, name, st); err != nil {
+	opened, err := k.openAll(ctx, name, st.Previous)
+	if err != nil {
+		return st, err
+	}
+	if err := k.swapOrUndo(ctx, opened, st.Current); err != nil {
 		return st, err
 	}
 	st, err = k.store.RollBack(name, st.Current, "by hand", true)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"outstation/vision/modelfile"
 	"outstation/vision/models"
 )
 
@@ -18,9 +19,12 @@ type modelAddCommand struct {
 	Name   string `help:"What the store calls it; the file's name where it is left out."`
 	SHA256 string `name:"sha256" placeholder:"HEX" help:"The hash that it must have. Only with it is what has come of an interrupted download kept."`
 	Golden string `type:"existingdir" placeholder:"DIR" help:"Golden frames: golden.json and the pictures that it names. Without them a version is activated with --no-gate only."`
-	YAML   string `name:"yaml" type:"existingfile" placeholder:"FILE" help:"The model.yaml that says how to read it; by default the one beside the file."`
+	YAML   string `name:"yaml" type:"existingfile" placeholder:"FILE" help:"The model.yaml that says how to read it, whose file of classes, if it names one, is taken along; by default the one beside the file. Nothing beside an address is fetched."`
+	ONNX   string `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library that looks into the model; by default the one in --config, or that of this machine, or of the checkout."`
 	CAFile string `name:"ca-file" type:"existingfile" placeholder:"FILE" help:"Further certificate authorities of the address, PEM."`
 	storeArgs
+
+	seen seenModel
 }
 
 // Run adds a model.
@@ -39,6 +43,9 @@ func (c *modelAddCommand) Run(e *env) error {
 	if err := models.CheckName(a.Name); err != nil {
 		return usageError{fmt.Errorf("--name: %w", err)}
 	}
+	if _, known := models.Known(c.Model); !known {
+		a.Look = func(path string) error { return c.look(cfg, a, path) }
+	}
 	done, err := s.Add(e.ctx, a)
 	if done.Swept > 0 {
 		fmt.Fprintf(e.errOut, "removed what unfinished additions had left: %d\n", done.Swept)
@@ -47,6 +54,7 @@ func (c *modelAddCommand) Run(e *env) error {
 		return err
 	}
 	c.report(e, cfg, done)
+	c.warn(e, s, done)
 	return nil
 }
 
@@ -121,7 +129,11 @@ func (c *modelAddCommand) fromFile(s *models.Store) (a models.Addition, err erro
 		return a, usageError{fmt.Errorf("%s: expected a file, got %v", path, info.Mode().Type())}
 	}
 	a = models.Addition{Name: models.NameOf(path), Source: path, SHA256: c.SHA256, Bytes: info.Size(), Fetch: s.FromFile(path)}
-	if a.Sidecar, err = sidecarOf(path); err != nil {
+	f, err := modelfile.Find(path)
+	if err != nil {
+		return a, err
+	}
+	if err := takeAlong(&a, f); err != nil {
 		return a, err
 	}
 	sum, _, err := models.SumFile(path)
@@ -139,8 +151,24 @@ func (c *modelAddCommand) beside(a *models.Addition) (err error) {
 			return usageError{fmt.Errorf("--golden: %w", err)}
 		}
 	}
-	if c.YAML != "" {
-		a.Sidecar, err = os.ReadFile(c.YAML)
+	if c.YAML == "" {
+		return nil
+	}
+	f, err := modelfile.Read(c.YAML)
+	if err != nil {
+		return err
+	}
+	return takeAlong(a, f)
+}
+
+// takeAlong adds a model file, which may be nil, and the labels that it names.
+func takeAlong(a *models.Addition, f *modelfile.File) (err error) {
+	if f == nil {
+		return nil
+	}
+	if a.Sidecar, err = os.ReadFile(f.Path); err == nil && f.Labels != "" {
+		a.LabelsFile = f.Labels
+		a.Labels, err = os.ReadFile(filepath.Join(filepath.Dir(f.Path), f.Labels))
 	}
 	return err
 }

@@ -54,7 +54,7 @@ func modelStatus(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, errBusyModels):
 		return http.StatusConflict
-	case errors.Is(err, models.ErrGate), errors.Is(err, models.ErrNoGolden), errors.Is(err, models.ErrDamaged):
+	case errors.Is(err, models.ErrGate), errors.Is(err, models.ErrNoGolden), errors.Is(err, models.ErrDamaged), errors.Is(err, errNoSidecar):
 		return http.StatusUnprocessableEntity
 	}
 	return http.StatusInternalServerError

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -274,17 +273,4 @@ func (c *modelRmCommand) Run(e *env) error {
 	}
 	fmt.Fprintf(e.out, "removed: %s@%s\n", name, models.Short(v.SHA256))
 	return nil
-}
-
-// sidecarOf is the model.yaml of a model's file: of the same name, or beside
-// it. It is nil where there is none.
-func sidecarOf(model string) ([]byte, error) {
-	same := strings.TrimSuffix(model, filepath.Ext(model)) + ".yaml"
-	for _, path := range []string{same, filepath.Join(filepath.Dir(model), models.SidecarFile)} {
-		b, err := os.ReadFile(path)
-		if !errors.Is(err, os.ErrNotExist) {
-			return b, err
-		}
-	}
-	return nil, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -35,11 +36,39 @@ func (m ModelConfig) stored(s *models.Store, v models.Manifest) ModelConfig {
 	return m
 }
 
-// storedModel checks a path that refers to the store.
+// storedModel checks a path that refers to the store, or was meant to.
 func (c *checker) storedModel(key string, m ModelConfig) {
-	if name, ok := storeName(m.Path); ok {
+	name, ok := storeName(m.Path)
+	switch bare, _, at := strings.Cut(name, "@"); {
+	case !ok && meansStore(m.Path):
+		c.add(key+".path", "expected %sNAME in small letters and without spaces, got %q", storePrefix, m.Path)
+	case ok && at:
+		c.add(key+".path", "expected a name without a version behind %s, got %q; outstation model activate %s makes a version the active one", storePrefix, name, orElse(bare, "NAME")+"@SHA")
+	case ok:
 		if err := models.CheckName(name); err != nil {
 			c.add(key+".path", "behind %s %v", storePrefix, err)
 		}
 	}
+}
+
+// meansStore reports whether a path looks like that of a model in the store.
+func meansStore(path string) bool {
+	head, _, ok := strings.Cut(path, ":")
+	return ok && strings.EqualFold(strings.TrimSpace(head)+":", storePrefix)
+}
+
+// notStored says which models of the configuration are not in the store, which
+// is no mistake before they are added.
+func (c Config) notStored() (out []string) {
+	s := c.modelStore()
+	for i, m := range c.Vision.Models {
+		name, ok := storeName(m.Path)
+		if !ok {
+			continue
+		}
+		if _, err := s.Model(name); err != nil {
+			out = append(out, fmt.Sprintf("%s (vision.models[%d].path): %v", m.Path, i, err))
+		}
+	}
+	return out
 }

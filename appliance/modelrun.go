@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,34 +15,49 @@ import (
 	"outstation/vision/models"
 )
 
+// storedModel is a version of the store that a command opens by itself.
+type storedModel struct {
+	Version versionArg `arg:"" help:"NAME or NAME@SHA; without a SHA the active version, or else the newest."`
+	ONNX    string     `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library; by default the one in --config, or that of this machine, or of the checkout."`
+	storeArgs
+}
+
+// openDetector checks the version and opens it as the configuration says, with
+// so many threads on the CPU where that is not 0.
+func (c storedModel) openDetector(e *env, threads int) (d vision.Detector, v models.Manifest, dir string, err error) {
+	cfg, s, err := c.open()
+	if err != nil {
+		return nil, v, "", err
+	}
+	if v, err = c.Version.find(s); err != nil {
+		return nil, v, "", err
+	}
+	cfg.Vision.Threads = cmp.Or(threads, cfg.Vision.Threads)
+	cfg.Vision.ONNXRuntime = cmp.Or(c.library(c.ONNX), cfg.Vision.ONNXRuntime)
+	k := newModelKeeper(cfg, nil)
+	m := ModelConfig{Name: v.Name, Path: storePrefix + v.Name}
+	if users := k.users(v.Name); len(users) > 0 {
+		m = users[0]
+	}
+	d, err = k.openVersion(e.ctx, m, v.SHA256)
+	return d, v, s.Dir(v.Name, v.SHA256), err
+}
+
 type modelBenchCommand struct {
-	Version versionArg    `arg:"" help:"NAME or NAME@SHA; without a SHA the active version, or else the newest."`
+	storedModel
 	For     time.Duration `default:"5s" help:"How long to measure."`
 	Threads int           `help:"Threads of one inference on the CPU; 0: as --config says, or one for each core."`
-	ONNX    string        `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library; by default the one in --config, or that of this machine, or of the checkout."`
 	JSON    bool          `name:"json" help:"Write JSON."`
-	storeArgs
 }
 
 // Run measures a model.
 func (c *modelBenchCommand) Run(e *env) error {
-	cfg, s, err := c.open()
-	if err != nil {
-		return err
-	}
-	v, err := c.Version.find(s)
-	if err != nil {
-		return err
-	}
-	if c.Threads > 0 {
-		cfg.Vision.Threads = c.Threads
-	}
-	d, err := openStored(e, cfg, s, v, c.library(c.ONNX))
+	d, v, dir, err := c.openDetector(e, c.Threads)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	f, err := models.Bench(e.ctx, os.DirFS(filepath.Join(s.Dir(v.Name, v.SHA256), models.GoldenDir)), d, c.For)
+	f, err := models.Bench(e.ctx, os.DirFS(filepath.Join(dir, models.GoldenDir)), d, c.For)
 	if err != nil {
 		return err
 	}
@@ -76,39 +92,15 @@ func (a storeArgs) library(flag string) string {
 	return installed
 }
 
-// openStored checks a version and opens it as the configuration says.
-func openStored(e *env, cfg Config, s *models.Store, v models.Manifest, library string) (vision.Detector, error) {
-	if library != "" {
-		cfg.Vision.ONNXRuntime = library
-	}
-	k := newModelKeeper(cfg, nil)
-	k.store = s
-	m := ModelConfig{Name: v.Name, Path: storePrefix + v.Name}
-	if users := k.users(v.Name); len(users) > 0 {
-		m = users[0]
-	}
-	return k.openVersion(e.ctx, m, v.SHA256)
-}
-
 type modelExpectCommand struct {
-	Version versionArg `arg:"" help:"NAME or NAME@SHA; without a SHA the active version, or else the newest."`
-	Golden  string     `arg:"" type:"existingdir" help:"Directory with PNG or JPEG pictures, in which golden.json is written."`
-	Floor   float64    `default:"0.3" help:"Least confidence of the boxes that are written."`
-	ONNX    string     `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library; by default the one in --config, or that of this machine, or of the checkout."`
-	storeArgs
+	storedModel
+	Golden string  `arg:"" type:"existingdir" help:"Directory with PNG or JPEG pictures, in which golden.json is written."`
+	Floor  float64 `default:"0.3" help:"Least confidence of the boxes that are written."`
 }
 
 // Run writes golden.json, which must not exist.
 func (c *modelExpectCommand) Run(e *env) error {
-	cfg, s, err := c.open()
-	if err != nil {
-		return err
-	}
-	v, err := c.Version.find(s)
-	if err != nil {
-		return err
-	}
-	d, err := openStored(e, cfg, s, v, c.library(c.ONNX))
+	d, _, _, err := c.openDetector(e, 0)
 	if err != nil {
 		return err
 	}

@@ -14,13 +14,8 @@ import (
 	"outstation/vision/models"
 )
 
-const (
-	// swapTimeout bounds how long a version that goes back by itself waits for
-	// a detector that does not end its inspection.
-	swapTimeout = 30 * time.Second
-	// maxModelEvents bounds what waits to be told of models.
-	maxModelEvents = 64
-)
+// maxModelEvents bounds what waits to be told of models.
+const maxModelEvents = 64
 
 // errBusyModels says that a model is being changed.
 var errBusyModels = errors.New("another model is being activated or rolled back; wait for it")
@@ -38,6 +33,7 @@ type modelKeeper struct {
 	newDetector func(VisionConfig, ModelConfig) vision.OpenDetector
 
 	changing sync.Mutex // held by what changes a model
+	ended    sync.Once
 
 	mu     sync.Mutex
 	states map[string]storedState // of each name in use
@@ -52,6 +48,7 @@ type storedState struct {
 	problem    string    // "" where all is well
 	since      time.Time // of serving the current version
 	inferences uint64    // at that time
+	apart      time.Time // when what shows it is asked next to run the current version; zero: all did at the last look
 }
 
 // modelEvent is something that happened to a model.
@@ -112,12 +109,15 @@ func (k *modelKeeper) start() {
 	}
 }
 
-// end takes the start back: the program ends in order.
+// end takes the start back: the program ends in order, or for a reason that is
+// not the models'. Only the first call does.
 func (k *modelKeeper) end() error {
 	var errs []error
-	for _, name := range k.names() {
-		errs = append(errs, k.store.End(name))
-	}
+	k.ended.Do(func() {
+		for _, name := range k.names() {
+			errs = append(errs, k.store.End(name))
+		}
+	})
 	return errors.Join(errs...)
 }
 
@@ -131,7 +131,7 @@ func (k *modelKeeper) open(m ModelConfig) vision.OpenDetector {
 	return func(ctx context.Context) (vision.Detector, error) {
 		st, err := k.store.State(name)
 		if err == nil && st.Current == "" {
-			err = fmt.Errorf("%s%s: %w; outstation model activate %s", storePrefix, name, models.ErrNotActive, name)
+			err = k.notActive(name)
 		}
 		if err != nil {
 			return nil, err
@@ -147,6 +147,14 @@ func (k *modelKeeper) open(m ModelConfig) vision.OpenDetector {
 		k.goBack(name, st.Current, "it cannot be loaded: "+err.Error())
 		return before, nil
 	}
+}
+
+// notActive is why no version of a name is active: there may be no such model.
+func (k *modelKeeper) notActive(name string) error {
+	if _, err := k.store.Model(name); err != nil {
+		return fmt.Errorf("%s%s: %w", storePrefix, name, err)
+	}
+	return fmt.Errorf("%s%s: %w; outstation model activate %s", storePrefix, name, models.ErrNotActive, name)
 }
 
 // openVersion checks the content of a version and loads it.
@@ -255,30 +263,36 @@ func (k *modelKeeper) watch(ctx context.Context) {
 	}
 }
 
-// look judges the trial of one model.
+// look judges the trial of one model, and sees that all that show it run the
+// same version.
 func (k *modelKeeper) look(ctx context.Context, name string) {
 	if !k.changing.TryLock() {
 		return // it is being changed by hand
 	}
 	defer k.changing.Unlock()
-	k.mu.Lock()
-	s := k.states[name]
-	k.mu.Unlock()
-	if s.Trial == nil {
-		return
+	if s := k.state(name); s.Trial != nil {
+		k.judgeTrial(ctx, name, s)
 	}
+	k.bringTogether(ctx, name)
+}
+
+// state is what is known of one model of the store.
+func (k *modelKeeper) state(name string) storedState {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.states[name]
+}
+
+// judgeTrial rolls a version back that fails, and trusts one that does not.
+func (k *modelKeeper) judgeTrial(ctx context.Context, name string, s storedState) {
 	failing := uint64(0)
 	for _, m := range k.statsOf(name) {
 		failing = max(failing, m.Failing)
 	}
 	switch {
 	case failing >= models.TrialErrors:
-		reason := fmt.Sprintf("%d inferences in a row failed in its trial", failing)
-		if err := k.swapBack(ctx, name, s.State); err != nil {
-			k.fail(name, fmt.Errorf("%s, and the version before it does not take over: %w", reason, err))
-			return
-		}
-		k.goBack(name, s.Current, reason)
+		k.giveUp(ctx, name, s, fmt.Sprintf("%d inferences in a row failed in its trial", failing))
+	case len(k.elsewhere(name)) > 0: // what inspects says nothing of the version on trial
 	case failing == 0 && k.now().Sub(s.since) >= models.TrialTime && k.inferences(name) > s.inferences:
 		if err := k.store.Trust(name, s.Current); err != nil {
 			k.fail(name, err)
@@ -299,19 +313,6 @@ func (k *modelKeeper) fail(name string, err error) {
 	}
 	s.problem = err.Error()
 	k.states[name] = s
-}
-
-// swapBack puts the version before the current one into the pipeline.
-func (k *modelKeeper) swapBack(ctx context.Context, name string, st models.State) error {
-	ctx, cancel := context.WithTimeout(ctx, swapTimeout)
-	defer cancel()
-	for _, m := range k.users(name) {
-		open := func(ctx context.Context) (vision.Detector, error) { return k.openVersion(ctx, m, st.Previous) }
-		if err := k.vision.Swap(ctx, m.Name, open); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // modelFacts is one look at the models of the store.

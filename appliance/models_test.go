@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -72,12 +71,15 @@ type keptModels struct {
 
 // keep runs a keeper and a pipeline with one camera on the store in dir, as
 // the appliance does.
-func keep(t *testing.T, dir string) *keptModels {
+func keep(t *testing.T, dir string, change ...func(*keptModels)) *keptModels {
 	t.Helper()
 	cfg := testConfig(t, dir)
 	cfg.Vision.Models = []ModelConfig{{Name: "inspect", Path: "store:press"}, {Name: "other", Path: "store:press"}}
 	k := newModelKeeper(cfg, slog.New(slog.DiscardHandler))
 	k.newDetector = openFake
+	for _, c := range change {
+		c(&keptModels{modelKeeper: k, t: t})
+	}
 	k.start()
 	source, err := sim.Factory(sim.Options{URL: "sim://pattern?fps=200"})
 	if err != nil {
@@ -422,55 +424,6 @@ func TestEventsOfModelsAreTold(t *testing.T) {
 	if fmt.Sprint(got) != "[model_activated model_rolled_back]" {
 		t.Errorf("got %v", got)
 	}
-}
-
-// heldModel is a fake model that inspects nothing while it is held.
-type heldModel struct {
-	vision.Detector
-	hold *sync.RWMutex
-}
-
-func (h heldModel) Detect(f vision.Frame) ([]vision.Detection, vision.Timing, error) {
-	h.hold.RLock()
-	defer h.hold.RUnlock()
-	return h.Detector.Detect(f)
-}
-
-// TestAnActivationThatStopsHalfway leaves all models that show the version with
-// the one before, as the store says: one of them has a detector that does not
-// end its inspection until whoever asked has given up.
-func TestAnActivationThatStopsHalfway(t *testing.T) {
-	k := keep(t, t.TempDir())
-	var hold sync.RWMutex
-	k.newDetector = func(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
-		return func(ctx context.Context) (vision.Detector, error) {
-			d, err := openFake(cfg, m)(ctx)
-			if err == nil && m.Name == "other" {
-				d = heldModel{d, &hold}
-			}
-			return d, err
-		}
-	}
-	one, two := addFake(t, k.modelKeeper, "finds 1"), addFake(t, k.modelKeeper, "finds 2")
-	if _, err := k.activate(one, true); err != nil {
-		t.Fatal(err)
-	}
-	k.serves(one)
-	hold.Lock()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	failed := make(chan error, 1)
-	go func() { _, err := k.modelKeeper.activate(ctx, "press", two, false); failed <- err }()
-	eventually(t, "the first model with the version", func() bool { return k.vision.Stats().Models[0].ModelSHA256 == two })
-	cancel()
-	if err := <-failed; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	hold.Unlock()
-	if st, err := k.store.State("press"); err != nil || st.Current != one {
-		t.Errorf("got %+v, %v", st, err)
-	}
-	k.serves(one)
 }
 
 // TestAModelCanBeAskedForFromTheFirstRequest, which may come before all parts

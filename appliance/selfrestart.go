@@ -48,6 +48,10 @@ func (a *app) openRestart(opt appOptions) error {
 				return
 			}
 			if err := a.vision.Stats().Stuck(); err != nil && time.Since(a.started) >= after {
+				// Now, as the process may not live to the end of Close; cameras are no fault of a model on trial.
+				if err := a.models.end(); err != nil {
+					a.log.Error("a restart because of cameras counts against the models on trial", "error", err)
+				}
 				a.restart <- restartError{fmt.Errorf("ending with status %d to be started again: %w", restartCode, err)}
 				return
 			}

@@ -7,6 +7,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"time"
 
 	"outstation/vision"
@@ -68,6 +70,9 @@ func newClassifier(cfg VisionConfig, m ClassifierConfig) func(context.Context) (
 // describeModel reads a model without running it on a frame.
 func describeModel(c modelInspectCommand) (out modelDescription, err error) {
 	d, err := onnx.Describe(onnx.Options{Library: c.ONNX, ModelPath: c.File, ModelName: c.File, Classes: c.Classes})
+	if errors.Is(err, onnx.ErrLibrary) {
+		err = fmt.Errorf("%w: %w", errCannotLook, err)
+	}
 	if err != nil {
 		return out, err
 	}

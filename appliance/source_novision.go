@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"outstation/vision"
@@ -40,7 +41,7 @@ func newClassifier(VisionConfig, ClassifierConfig) func(context.Context) (vision
 
 // describeModel cannot look into a graph.
 func describeModel(modelInspectCommand) (modelDescription, error) {
-	return modelDescription{}, errNoVision
+	return modelDescription{}, fmt.Errorf("%w: %w", errCannotLook, errNoVision)
 }
 
 // giveMemoryBack has nothing to do without cameras.

@@ -39,14 +39,16 @@ func (a *app) snapshot() web.Snapshot {
 		Cameras:   webCameras(a.cfg.Vision.Cameras, f),
 		Detectors: webDetectors(f),
 		Broker:    webBroker(a, f),
-		Queue:     webQueue(f.queue),
-		Dead:      webDead(f),
-		Ledger:    webLedger(a.queue.Ledger(), f.queue.Deaths),
-		Uplink:    webUplink(f.link),
-		Socket:    webSocket(f.socket),
-		Snapshots: webSnapshots(f.snapshots.Store),
-		Heat:      webHeat(f.vision.Heat, a.cfg.Vision.Throttle.Hot),
-		Events:    web.Events{Sources: webSources(a.forward.stats.Stats()), Posts: a.ingest.answers()},
+
+		Classifiers: webClassifiers(f.vision.Classifiers),
+		Queue:       webQueue(f.queue),
+		Dead:        webDead(f),
+		Ledger:      webLedger(a.queue.Ledger(), f.queue.Deaths),
+		Uplink:      webUplink(f.link),
+		Socket:      webSocket(f.socket),
+		Snapshots:   webSnapshots(f.snapshots.Store),
+		Heat:        webHeat(f.vision.Heat, a.cfg.Vision.Throttle.Hot),
+		Events:      web.Events{Sources: webSources(a.forward.stats.Stats()), Posts: a.ingest.answers()},
 	}
 	if a.demo != nil {
 		address, messages, until := a.demo.state()

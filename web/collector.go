@@ -36,6 +36,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	sinks.identity(s)
 	sinks.cameras(s.Cameras)
 	sinks.detectors(s.Detectors)
+	sinks.classifiers(s.Classifiers)
 	sinks.broker(s.Broker)
 	sinks.queue(s)
 	sinks.disk(s.Queue)

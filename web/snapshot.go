@@ -14,9 +14,12 @@ type Snapshot struct {
 	Now       time.Time `json:"now,omitzero"`
 	UptimeS   float64   `json:"uptime_s"`
 
-	Health    Health        `json:"health"`
-	Cameras   []Camera      `json:"cameras"`
-	Detectors []Detector    `json:"detectors"` // empty: nothing is inspected
+	Health    Health     `json:"health"`
+	Cameras   []Camera   `json:"cameras"`
+	Detectors []Detector `json:"detectors"` // empty: nothing is inspected
+	// Classifiers are those of the second stage; empty: there is none.
+	Classifiers []Classifier `json:"classifiers"`
+
 	Broker    Broker        `json:"broker"`
 	Queue     Queue         `json:"queue"`
 	Dead      DeadLetters   `json:"dead_letters"`
@@ -309,6 +312,7 @@ func (s Snapshot) withLists() Snapshot {
 	s.Health.Checks = list(s.Health.Checks)
 	s.Cameras = list(s.Cameras)
 	s.Ledger = list(s.Ledger)
+	s.Classifiers = list(s.Classifiers)
 	s.Broker.Listeners = list(s.Broker.Listeners)
 	s.Broker.Limited = list(s.Broker.Limited)
 	s.Broker.Busiest = list(s.Broker.Busiest)

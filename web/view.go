@@ -168,6 +168,7 @@ func detectorStage(s Snapshot) stage {
 	if failed > 0 {
 		st.note("%s failed", many(failed, "frame", "frames"))
 	}
+	noteClassifiers(&st, s.Classifiers)
 	st.Value, st.Unit = decimal(slowest), "ms a frame"
 	if batches {
 		st.Unit = "ms a run"

@@ -30,6 +30,7 @@ type File struct {
 	Path          string   // where it was read; "" for one that was not read from a file
 	Head          string   // one of head.Forms
 	Classes       []string // their names in the order of the model's outputs
+	Labels        string   // file beside this one that Classes were read from; "" where they are in this one
 	Width, Height int      // the model's input in pixels
 
 	Colour    head.Colour

@@ -40,7 +40,7 @@ class_confidence: {nut: 0.6}
 	}
 	pad := byte(114)
 	want := &File{
-		Path: path, Head: "yolov8", Classes: []string{"bolt", "nut", "washer"}, Width: 640, Height: 384,
+		Path: path, Head: "yolov8", Classes: []string{"bolt", "nut", "washer"}, Labels: "labels.txt", Width: 640, Height: 384,
 		Colour: head.RGB, Normalise: &Normalise{1. / 255, [3]float64{0.5, 0.4, 0.3}, [3]float64{0.2, 0.3, 0.4}},
 		Letterbox: head.LetterboxCentre, Pad: &pad, Confidence: 0.4, IoU: 0.5, ClassConfidence: map[string]float64{"nut": 0.6},
 	}

@@ -195,6 +195,7 @@ func (d *document) classes(f *File) error {
 		if err != nil {
 			return fmt.Errorf("line %d: classes: %w", n.Line, err)
 		}
+		f.Labels = name
 		f.Classes = strings.Split(strings.TrimRight(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n "), "\n")
 	case n.Kind != 0 && n.Tag != "!!null":
 		return fmt.Errorf("line %d: classes: want a list of names, or the name of a file with one a line", n.Line)

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"outstation/vision/modelfile"
 )
 
 // maxSidecar bounds a model.yaml, in bytes.
@@ -29,8 +31,14 @@ type Addition struct {
 	// store's file system.
 	Fetch func(ctx context.Context, path string) error
 
-	Sidecar []byte // content of model.yaml, or nil
-	Golden  fs.FS  // golden.json and the pictures that it names, or nil
+	Sidecar    []byte // content of model.yaml, or nil
+	LabelsFile string // name of the file that model.yaml takes its classes from; "" where it names none
+	Labels     []byte // content of that file
+	Golden     fs.FS  // golden.json and the pictures that it names, or nil
+
+	// Look is shown the model before it is in the store, with its model.yaml
+	// beside it; its error refuses the model. nil looks at nothing.
+	Look func(path string) error
 
 	Classes    []string
 	Confidence float64
@@ -144,7 +152,12 @@ func (s *Store) stage(ctx context.Context, a Addition, dir string) (m Manifest, 
 		return m, err
 	}
 	if a.Sidecar != nil {
-		if err := writeNew(ctx, filepath.Join(dir, SidecarFile), bytes.NewReader(a.Sidecar), maxSidecar); err != nil {
+		if err := stageSidecar(ctx, a, dir); err != nil {
+			return m, err
+		}
+	}
+	if a.Look != nil {
+		if err := a.Look(filepath.Join(dir, ModelFile)); err != nil {
 			return m, err
 		}
 	}
@@ -159,6 +172,30 @@ func (s *Store) stage(ctx context.Context, a Addition, dir string) (m Manifest, 
 		return m, err
 	}
 	return m, errors.Join(replaceJSON(filepath.Join(dir, manifestFile), m), os.Chmod(dir, 0o755))
+}
+
+// stageSidecar writes model.yaml and the labels that it names, and reads them
+// as whoever loads the model will: a version has all that it needs.
+func stageSidecar(ctx context.Context, a Addition, dir string) error {
+	if a.LabelsFile != "" {
+		name := a.LabelsFile
+		if !filepath.IsLocal(name) || slices.Contains([]string{ModelFile, SidecarFile, manifestFile, GoldenDir}, name) || strings.HasPrefix(name, tempPrefix) {
+			return fmt.Errorf("%w: the file of labels is called %q, which is a name of the store's own; rename it, and the classes of %s with it", ErrLabels, name, SidecarFile)
+		}
+		if err := writeNew(ctx, filepath.Join(dir, name), bytes.NewReader(a.Labels), maxSidecar); err != nil {
+			return err
+		}
+	}
+	path := filepath.Join(dir, SidecarFile)
+	if err := writeNew(ctx, path, bytes.NewReader(a.Sidecar), maxSidecar); err != nil {
+		return err
+	}
+	if f, err := modelfile.Parse(path, a.Sidecar); err != nil {
+		return err
+	} else if f.Labels != a.LabelsFile {
+		return fmt.Errorf("%w: %s takes its classes from the file %q, got %q beside it", ErrLabels, SidecarFile, f.Labels, a.LabelsFile)
+	}
+	return nil
 }
 
 // place moves a staged version to where it belongs. existed says that it was

@@ -23,6 +23,7 @@ var (
 	ErrBusy      = errors.New("another command is adding a model")
 	ErrFull      = errors.New("not enough space")
 	ErrTooLarge  = errors.New("too large")
+	ErrLabels    = errors.New("the labels of the model cannot be kept beside it")
 )
 
 // DefaultMaxBytes is the largest model that is taken.
@@ -99,7 +100,7 @@ func (s *Store) Model(name string) (Model, error) {
 	}
 	entries, err := os.ReadDir(s.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return m, fmt.Errorf("%w: %s; outstation model add brings one", ErrNoModel, name)
+		return m, s.noModel(name)
 	}
 	if err != nil {
 		return m, err
@@ -125,6 +126,40 @@ func (s *Store) Model(name string) (Model, error) {
 	return m, nil
 }
 
+// noModel is the error for a name that is not in the store, and says what is.
+func (s *Store) noModel(name string) error {
+	list, err := s.List()
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w: %s", ErrNoModel, name), err)
+	}
+	names := make([]string, len(list))
+	for i, m := range list {
+		names[i] = m.Name
+	}
+	return fmt.Errorf("%w: %s; there is %s; outstation model add brings one", ErrNoModel, name, few(names))
+}
+
+// versions are those of a model, in words.
+func (m Model) versions() string {
+	names := make([]string, len(m.Versions))
+	for i, v := range m.Versions {
+		names[i] = Short(v.SHA256)
+	}
+	return few(names)
+}
+
+// few lists names for an error, at most ten of them.
+func few(names []string) string {
+	const most = 10
+	switch {
+	case len(names) == 0:
+		return "none"
+	case len(names) > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
 func (s *Store) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
 }
@@ -144,7 +179,7 @@ func (s *Store) Version(name, prefix string) (Manifest, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return Manifest{}, fmt.Errorf("%w: %s@%s", ErrNoVersion, name, prefix)
+		return Manifest{}, fmt.Errorf("%w: %s@%s; there is %s", ErrNoVersion, name, prefix, m.versions())
 	case len(found) > 1 && prefix != "":
 		return Manifest{}, fmt.Errorf("%w: %d versions of %s begin with %s; write more of it", ErrNoVersion, len(found), name, prefix)
 	}
@@ -214,7 +249,7 @@ func (s *Store) changeFrom(name string, read func(dir string) (State, error), do
 		return err
 	}
 	if _, err := os.Stat(s.path(name)); err != nil {
-		return fmt.Errorf("%w: %s", ErrNoModel, name)
+		return s.noModel(name)
 	}
 	unlock, err := lock(s.path("lock"), true)
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"outstation/vision/modelfile"
 )
 
 // content is a model as far as the store is concerned.
@@ -284,5 +286,62 @@ func TestWhatIsInUseIsNotRemoved(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(s.dir, tempPrefix+"*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestAVersionHasTheLabelsThatItsModelFileNames, with their hash: the directory
+// that they came from may be gone.
+func TestAVersionHasTheLabelsThatItsModelFileNames(t *testing.T) {
+	s := newStore(t)
+	labelled := func(a *Addition) {
+		a.Sidecar, a.LabelsFile, a.Labels = []byte("classes: labels.txt\n"), "labels.txt", []byte("nut\nbolt\n")
+	}
+	sum := add(t, s, "press", 1, labelled)
+	f, err := modelfile.Find(filepath.Join(s.Dir("press", sum), ModelFile))
+	if err != nil || f == nil || strings.Join(f.Classes, " ") != "nut bolt" {
+		t.Fatalf("got %+v, %v", f, err)
+	}
+	if err := os.WriteFile(filepath.Join(s.Dir("press", sum), "labels.txt"), []byte("nut\ncolt\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Check("press", sum); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "labels.txt has sha256") {
+		t.Errorf("got %v", err)
+	}
+	for want, change := range map[string]func(*Addition){
+		"labels.txt: no such file":         func(a *Addition) { a.LabelsFile = "" },
+		`from the file "", got "more.txt"`: func(a *Addition) { a.Sidecar, a.LabelsFile = []byte("head: yolox\n"), "more.txt" },
+		"a name of the store's own":        func(a *Addition) { a.LabelsFile = manifestFile },
+		`"../labels.txt"`:                  func(a *Addition) { a.LabelsFile = "../labels.txt" },
+		"unknown key":                      func(a *Addition) { a.Sidecar = []byte("classes: labels.txt\nhat: 1\n") },
+	} {
+		a := Addition{Name: "press", Fetch: s.FromBytes(content(2))}
+		labelled(&a)
+		change(&a)
+		if _, err := s.Add(t.Context(), a); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if m, err := s.Model("press"); err != nil || len(m.Versions) != 1 {
+		t.Errorf("got %+v, %v", m.Versions, err)
+	}
+}
+
+// TestAModelIsLookedAtBeforeItIsInTheStore, with what is beside it.
+func TestAModelIsLookedAtBeforeItIsInTheStore(t *testing.T) {
+	s := newStore(t)
+	no := errors.New("no model")
+	_, err := s.Add(t.Context(), Addition{Name: "press", Fetch: s.FromBytes(content(1)), Sidecar: []byte("head: yolox\n"), Look: func(path string) error {
+		b, err := os.ReadFile(path)
+		f, errFile := modelfile.Find(path)
+		if err != nil || !bytes.Equal(b, content(1)) || errFile != nil || f == nil || f.Head != "yolox" {
+			t.Errorf("%d bytes, %v; %+v, %v", len(b), err, f, errFile)
+		}
+		return no
+	}})
+	if !errors.Is(err, no) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := s.Model("press"); !errors.Is(err, ErrNoModel) {
+		t.Errorf("got %v", err)
 	}
 }
