@@ -38,6 +38,7 @@ type facts struct {
 
 	heartbeat *heartbeatStats // nil without one
 	models    modelFacts
+	asked     bool // the providers are somebody's choice
 	socket    socket.Stats
 	blind     blindStats
 	skips     map[string]skip // by camera
@@ -174,7 +175,7 @@ func visionCheck(f facts) wire.Check {
 		c.Detail = fmt.Sprintf("cameras: %d", cameras)
 	}
 	for _, m := range f.vision.Models {
-		c.Checks = append(c.Checks, behindCheck(storedCheck(modelCheck(m, f.now), m.Name, f.models), m))
+		c.Checks = append(c.Checks, behindCheck(storedCheck(modelCheck(m, f.asked, f.now), m.Name, f.models), m))
 	}
 	for _, m := range f.vision.Classifiers {
 		c.Checks = append(c.Checks, classifierCheck(m))

@@ -101,3 +101,20 @@ func TestAModelThatDoesNotKnowTheLine(t *testing.T) {
 		return s.Health.State == web.Degraded && strings.HasPrefix(s.Health.FirstCause, "heartbeat: ")
 	})
 }
+
+// TestAProviderThatWasAskedForAndIsNotThere runs the real program with a
+// library that has no CUDA: health is red, whether the CPU serves or nothing.
+func TestAProviderThatWasAskedForAndIsNotThere(t *testing.T) {
+	for want, providers := range map[string][]string{
+		"model line: runs on cpu, not on cuda: ": {"cuda", "cpu"},
+		"no configured provider works: ":         {"cuda"},
+	} {
+		cfg := beatingConfig(t, freeLoopback(t), ModelConfig{Name: "line", Path: builtinLine}, CameraConfig{})
+		cfg.Uplink.Brokers, cfg.Demo.Centre = nil, "127.0.0.1:0"
+		cfg.Vision.Providers = providers
+		start(t, cfg, nil, binary(t)).until("a red health that names the library", func(s web.Snapshot) bool {
+			return s.Health.State == web.Unhealthy && strings.Contains(s.Health.FirstCause, want) &&
+				strings.Contains(s.Health.FirstCause, "libonnxruntime_providers_shared.so")
+		})
+	}
+}

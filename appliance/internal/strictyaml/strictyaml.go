@@ -91,6 +91,12 @@ func (s *Source) Problem(key, message string) Problem {
 	return Problem{File: s.file, Key: key, Message: message}
 }
 
+// Written reports whether key, or a key below it, is in the file or the environment.
+func (s *Source) Written(key string) bool {
+	_, ok := s.places[key]
+	return ok
+}
+
 // Decode decodes the YAML text data, which was read from file, into the struct that into points to, and then lays over
 // it the variables of environ ("NAME=value", as from [os.Environ]) that begin with envPrefix. A later variable of the
 // same name wins; those that begin with envPrefix+"TEST_" are not looked at.
