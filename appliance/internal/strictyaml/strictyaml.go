@@ -28,6 +28,12 @@ type Defaulter interface {
 	SetDefaults()
 }
 
+// Exampler is implemented by the pointer to a type that is easily written with a bracket too few or too many. Whatever
+// does not fit below such a value is one problem, "expected " and the example, and the value stays empty.
+type Exampler interface {
+	Example() string
+}
+
 // Problem is one thing that is wrong with the configuration.
 type Problem struct {
 	// File is the name given to [Decode], or "environment NAME" for a value that a variable brought.
