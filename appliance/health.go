@@ -71,11 +71,7 @@ func linkCheck(f facts) wire.Check {
 	if l.State == uplink.LinkConnecting && l.Generation > 0 && l.Reason != "" { // changing over
 		return check("uplink", wire.Impaired, l.Reason)
 	}
-	reason := l.Reason
-	if reason == "" {
-		reason = "the centre has not answered yet"
-	}
-	return check("uplink", wire.Unhealthy, fmt.Sprintf("%s; records kept for the centre: %d", reason, f.queue.Queued.Records))
+	return check("uplink", wire.Unhealthy, lostText(f))
 }
 
 func queueCheck(f facts) wire.Check {
