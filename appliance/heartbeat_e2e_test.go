@@ -118,3 +118,22 @@ func TestAProviderThatWasAskedForAndIsNotThere(t *testing.T) {
 		})
 	}
 }
+
+// TestFilesOfTheConfigurationMayComeLater: a service tries again, and health
+// says which file of a camera or a model is not there.
+func TestFilesOfTheConfigurationMayComeLater(t *testing.T) {
+	cfg := beatingConfig(t, freeLoopback(t), ModelConfig{Name: "late", Path: "no.onnx"}, CameraConfig{})
+	cfg.Uplink.Brokers, cfg.Demo.Centre = nil, "127.0.0.1:0"
+	cfg.Vision.Cameras[0].Source = "file://no.avi"
+	start(t, cfg, nil, binary(t)).until("both files in health", func(s web.Snapshot) bool {
+		said := map[string]string{}
+		for _, part := range s.Health.Checks {
+			for _, c := range part.Checks {
+				if c.State != web.Healthy {
+					said[c.Name] = c.Detail
+				}
+			}
+		}
+		return strings.Contains(said["camera cam-1"], "no.avi: no such file") && strings.Contains(said["model late"], "no.onnx: no such file")
+	})
+}
