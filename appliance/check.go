@@ -274,6 +274,6 @@ func (c *checker) address(key, address string) {
 
 func (c *checker) positive(key string, d time.Duration) {
 	if d <= 0 {
-		c.add(key, "expected more than 0s, got %v", d)
+		c.add(key, "expected a duration above 0s, such as 30s or 5m, got %v", d)
 	}
 }

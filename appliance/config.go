@@ -99,6 +99,8 @@ type VisionConfig struct {
 
 	EngineDir string `yaml:"-"` // where TensorRT engines are kept, below DataDir
 
+	asked bool // Providers are somebody's choice and not the default
+
 	Snapshots SnapshotStoreConfig `yaml:"snapshots"`
 	Throttle  ThrottleConfig      `yaml:"throttle"`
 }
@@ -349,6 +351,7 @@ func parseConfig(file string, data []byte, environ []string) (Config, error) {
 	if wrong == nil {
 		wrong = &strictyaml.Error{}
 	}
+	cfg.Vision.asked = src.Written("vision.providers")
 	check := checker{src: src}
 	if !slices.ContainsFunc(wrong.Problems, func(p strictyaml.Problem) bool { return p.Key == "" && p.Line > 0 }) {
 		check.config(cfg) // a file that is not YAML says nothing about its keys

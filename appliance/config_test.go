@@ -208,3 +208,13 @@ func TestConfigSurvivesWriting(t *testing.T) {
 	}
 	expectSame(t, got, want)
 }
+
+// TestADurationThatCannotBeIsShownARightOne, whether it cannot be read or makes no sense.
+func TestADurationThatCannotBeIsShownARightOne(t *testing.T) {
+	for _, bad := range []string{"5", "5 minutes", "soon", "0s", "-3s"} {
+		text := strings.Replace(minimal, "uplink: {", "uplink: {ack_timeout: "+bad+", ", 1)
+		if _, err := parseConfig("o.yaml", []byte(text), nil); err == nil || !strings.Contains(err.Error(), "such as 30s or 5m, got ") {
+			t.Errorf("%s: got %v", bad, err)
+		}
+	}
+}

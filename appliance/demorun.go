@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"outstation/uplink"
@@ -27,6 +28,9 @@ type demoRunCommand struct {
 
 // Run writes a configuration that works with what is at hand, and runs it.
 func (c *demoRunCommand) Run(e *env) error {
+	if err := c.check(); err != nil {
+		return usageError{fmt.Errorf("demo: %w", err)}
+	}
 	if err := uplink.CheckUnused(filepath.Join(c.Dir, "data", "queue")); err != nil {
 		return fmt.Errorf("demo: is one running already, with its page at http://%s/? %w", c.Web, err)
 	}
@@ -54,6 +58,36 @@ func (c *demoRunCommand) Run(e *env) error {
 	defer done.Wait()
 	defer cancel()
 	return serve(cfg, file, e)
+}
+
+// check refuses files that are not there: whoever types a path is there to
+// correct it, while a service tries again until the file comes.
+func (c *demoRunCommand) check() error {
+	var errs []error
+	if c.Video != "" && vision.Kind(c.Video) == vision.KindFile {
+		errs = append(errs, readable("--video", strings.TrimPrefix(c.Video, "file://")))
+	}
+	if c.Model != "" && c.Model != builtinLine {
+		if _, stored := storeName(c.Model); !stored {
+			errs = append(errs, readable("--model", c.Model))
+		}
+	}
+	if c.Model != "" && c.Video == "" {
+		errs = append(errs, errors.New("--model is for the frames of --video, which is not given"))
+	}
+	return errors.Join(errs...)
+}
+
+// readable says why a file that a flag names cannot be read.
+func readable(flag, path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w; correct the path", flag, err)
+	case info.IsDir():
+		return fmt.Errorf("%s: %s is a directory, expected a file", flag, path)
+	}
+	return nil
 }
 
 // config is the demo's configuration; what is missing is said on out.

@@ -38,6 +38,7 @@ type facts struct {
 
 	heartbeat *heartbeatStats // nil without one
 	models    modelFacts
+	asked     bool // the providers are somebody's choice
 	socket    socket.Stats
 	blind     blindStats
 	skips     map[string]skip // by camera
@@ -70,11 +71,7 @@ func linkCheck(f facts) wire.Check {
 	if l.State == uplink.LinkConnecting && l.Generation > 0 && l.Reason != "" { // changing over
 		return check("uplink", wire.Impaired, l.Reason)
 	}
-	reason := l.Reason
-	if reason == "" {
-		reason = "the centre has not answered yet"
-	}
-	return check("uplink", wire.Unhealthy, fmt.Sprintf("%s; records kept for the centre: %d", reason, f.queue.Queued.Records))
+	return check("uplink", wire.Unhealthy, lostText(f))
 }
 
 func queueCheck(f facts) wire.Check {
@@ -174,7 +171,7 @@ func visionCheck(f facts) wire.Check {
 		c.Detail = fmt.Sprintf("cameras: %d", cameras)
 	}
 	for _, m := range f.vision.Models {
-		c.Checks = append(c.Checks, behindCheck(storedCheck(modelCheck(m, f.now), m.Name, f.models), m))
+		c.Checks = append(c.Checks, behindCheck(storedCheck(modelCheck(m, f.asked, f.now), m.Name, f.models), m))
 	}
 	for _, m := range f.vision.Classifiers {
 		c.Checks = append(c.Checks, classifierCheck(m))

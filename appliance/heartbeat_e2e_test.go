@@ -101,3 +101,39 @@ func TestAModelThatDoesNotKnowTheLine(t *testing.T) {
 		return s.Health.State == web.Degraded && strings.HasPrefix(s.Health.FirstCause, "heartbeat: ")
 	})
 }
+
+// TestAProviderThatWasAskedForAndIsNotThere runs the real program with a
+// library that has no CUDA: health is red, whether the CPU serves or nothing.
+func TestAProviderThatWasAskedForAndIsNotThere(t *testing.T) {
+	for want, providers := range map[string][]string{
+		"model line: runs on cpu, not on cuda: ": {"cuda", "cpu"},
+		"no configured provider works: ":         {"cuda"},
+	} {
+		cfg := beatingConfig(t, freeLoopback(t), ModelConfig{Name: "line", Path: builtinLine}, CameraConfig{})
+		cfg.Uplink.Brokers, cfg.Demo.Centre = nil, "127.0.0.1:0"
+		cfg.Vision.Providers = providers
+		start(t, cfg, nil, binary(t)).until("a red health that names the library", func(s web.Snapshot) bool {
+			return s.Health.State == web.Unhealthy && strings.Contains(s.Health.FirstCause, want) &&
+				strings.Contains(s.Health.FirstCause, "libonnxruntime_providers_shared.so")
+		})
+	}
+}
+
+// TestFilesOfTheConfigurationMayComeLater: a service tries again, and health
+// says which file of a camera or a model is not there.
+func TestFilesOfTheConfigurationMayComeLater(t *testing.T) {
+	cfg := beatingConfig(t, freeLoopback(t), ModelConfig{Name: "late", Path: "no.onnx"}, CameraConfig{})
+	cfg.Uplink.Brokers, cfg.Demo.Centre = nil, "127.0.0.1:0"
+	cfg.Vision.Cameras[0].Source = "file://no.avi"
+	start(t, cfg, nil, binary(t)).until("both files in health", func(s web.Snapshot) bool {
+		said := map[string]string{}
+		for _, part := range s.Health.Checks {
+			for _, c := range part.Checks {
+				if c.State != web.Healthy {
+					said[c.Name] = c.Detail
+				}
+			}
+		}
+		return strings.Contains(said["camera cam-1"], "no.avi: no such file") && strings.Contains(said["model late"], "no.onnx: no such file")
+	})
+}

@@ -26,7 +26,10 @@ func TestModelHealthSaysWhatItRunsOn(t *testing.T) {
 		"not loaded":  {vision.ModelStats{Error: "no such file"}, wire.Impaired, "no such file"},
 		"loading":     {vision.ModelStats{LoadingSince: now.Add(-3 * time.Minute)}, wire.Impaired, "loading for 3m0s so far"},
 		"not begun":   {vision.ModelStats{}, wire.Impaired, "loading"},
-		"no such GPU": {refusedBy(vision.Refusal{Provider: "cuda", Reason: "this ONNX Runtime has no provider cuda"}), wire.Impaired, "runs on cpu, not on cuda: this ONNX Runtime has no provider cuda; if that is all"},
+		"no such GPU": {refusedBy(vision.Refusal{Provider: "cuda", Reason: "this ONNX Runtime has no provider cuda"}), wire.Healthy, "runs on cpu; not on cuda, which nobody asked for: this ONNX Runtime has no provider cuda"},
+		"a later one is installed": {refusedBy(vision.Refusal{Provider: "tensorrt", Reason: "none"}, vision.Refusal{Provider: "cuda", Reason: "no driver", Installed: true}), wire.Unhealthy,
+			"runs on cpu, not on cuda: no driver"},
+		"nothing asked for runs": {vision.ModelStats{Error: "no driver", NoProvider: true}, wire.Impaired, "no driver"},
 		"no driver": {refusedBy(vision.Refusal{Provider: "cuda", Reason: "missing: the NVIDIA driver (libcuda.so.1)", Installed: true}), wire.Unhealthy,
 			"not on cuda: missing: the NVIDIA driver (libcuda.so.1)"},
 		"an engine is built": {vision.ModelStats{Ready: true, Provider: "cuda", Upgrade: vision.UpgradeStats{What: "the engine", Since: now.Add(-4 * time.Minute)}}, wire.Impaired,
@@ -38,15 +41,50 @@ func TestModelHealthSaysWhatItRunsOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.m.Name = "m"
-			if got := modelCheck(c.m, now); got.State != c.state || got.Name != "model m" || !strings.Contains(got.Detail, c.want) {
+			if got := modelCheck(c.m, false, now); got.State != c.state || got.Name != "model m" || !strings.Contains(got.Detail, c.want) {
 				t.Errorf("%s, %q\nwant %s, %q", got.State, got.Detail, c.state, c.want)
 			}
 		})
 	}
 }
 
-func refusedBy(r vision.Refusal) vision.ModelStats {
-	return vision.ModelStats{Ready: true, Provider: "cpu", Refused: []vision.Refusal{r}}
+func refusedBy(r ...vision.Refusal) vision.ModelStats {
+	return vision.ModelStats{Ready: true, Provider: "cpu", Refused: r}
+}
+
+// TestAProviderThatSomebodyChoseHasToRun, whether it is installed or not.
+func TestAProviderThatSomebodyChoseHasToRun(t *testing.T) {
+	for want, m := range map[string]vision.ModelStats{
+		"runs on cpu, not on tensorrt: this ONNX Runtime has no provider tensorrt; if": refusedBy(vision.Refusal{Provider: "tensorrt", Reason: "this ONNX Runtime has no provider tensorrt"}, vision.Refusal{Provider: "cuda", Reason: "no driver", Installed: true}),
+		"no configured provider works": {Error: "no configured provider works: provider cuda", NoProvider: true},
+	} {
+		if got := modelCheck(m, true, time.Now()); got.State != wire.Unhealthy || !strings.Contains(got.Detail, want) {
+			t.Errorf("%s, %q\nwant unhealthy, %q", got.State, got.Detail, want)
+		}
+	}
+	if got := modelCheck(vision.ModelStats{Error: "no such file"}, true, time.Now()); got.State != wire.Impaired {
+		t.Errorf("a file that is missing is %s", got.State)
+	}
+}
+
+// TestWhoChoseTheProviders: the file, the environment or nobody.
+func TestWhoChoseTheProviders(t *testing.T) {
+	for _, c := range []struct {
+		text, environ string
+		want          bool
+	}{
+		{"", "", false}, {"vision: {threads: 1}", "", false}, {"vision: {providers: [tensorrt, cuda, cpu]}", "", true},
+		{"", "OUTSTATION_VISION_PROVIDERS=[cuda, cpu]", true}, {"", "OUTSTATION_VISION_PROVIDERS_0=cuda", true},
+	} {
+		cfg, err := parseConfig("o.yaml", []byte(minimal+c.text), []string{c.environ})
+		if err != nil || cfg.Vision.asked != c.want {
+			t.Errorf("%q, %q: asked %v, error %v", c.text, c.environ, cfg.Vision.asked, err)
+		}
+	}
+	cfg, err := loadConfig("outstation.yaml", nil)
+	if err != nil || cfg.Vision.asked {
+		t.Errorf("the documented example asks for a GPU (%v)", err)
+	}
 }
 
 func TestWebInference(t *testing.T) {

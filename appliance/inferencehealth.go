@@ -10,12 +10,15 @@ import (
 	"outstation/web"
 )
 
-// modelCheck says what a model runs on. A provider whose libraries are there
-// and that does not run is worse than one that nobody installed.
-func modelCheck(m vision.ModelStats, now time.Time) wire.Check {
+// modelCheck says what a model runs on. It is unhealthy on another provider
+// than it was meant for; asked says that somebody chose the providers.
+func modelCheck(m vision.ModelStats, asked bool, now time.Time) wire.Check {
 	name := "model " + m.Name
 	on := "runs on " + m.Provider
+	missed, fallback := unmet(m.Refused, asked)
 	switch {
+	case m.Error != "" && m.NoProvider && asked:
+		return check(name, wire.Unhealthy, m.Error)
 	case m.Error != "":
 		return check(name, wire.Impaired, m.Error)
 	case !m.Ready && !m.LoadingSince.IsZero():
@@ -26,17 +29,26 @@ func modelCheck(m vision.ModelStats, now time.Time) wire.Check {
 		return check(name, wire.Unhealthy, fmt.Sprintf("%s; %s could not be made: %s", on, m.Upgrade.What, m.Upgrade.Error))
 	case m.Upgrade.What != "":
 		return check(name, wire.Impaired, on+" while "+upgradeText(m.Upgrade, now))
-	case len(m.Refused) > 0:
-		r := m.Refused[0]
-		state := wire.Impaired
-		if r.Installed {
-			state = wire.Unhealthy
-		}
-		return check(name, state, fmt.Sprintf("%s, not on %s: %s; if that is all there is here, set vision.providers: [%s]", on, r.Provider, r.Reason, m.Provider))
+	case fallback:
+		return check(name, wire.Unhealthy, fmt.Sprintf("%s, not on %s: %s; if that is all there is here, set vision.providers: [%s]", on, missed.Provider, missed.Reason, m.Provider))
 	case m.Batch.Stopped != "":
 		return check(name, wire.Impaired, on+" without batches: "+m.Batch.Stopped)
 	}
+	for _, r := range m.Refused {
+		on += fmt.Sprintf("; not on %s, which nobody asked for: %s", r.Provider, r.Reason)
+	}
 	return check(name, wire.Healthy, strings.Join(append([]string{on}, inference(m)...), "; "))
+}
+
+// unmet is the provider that a model was meant for and does not run on: the
+// first of a list that somebody wrote, else the first that somebody installed.
+func unmet(refused []vision.Refusal, asked bool) (vision.Refusal, bool) {
+	for _, r := range refused {
+		if asked || r.Installed {
+			return r, true
+		}
+	}
+	return vision.Refusal{}, false
 }
 
 // inference is what a healthy model's check says besides its provider.

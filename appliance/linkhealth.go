@@ -37,3 +37,42 @@ func connectedCheck(f facts) wire.Check {
 	}
 	return check("uplink", wire.Healthy, detail)
 }
+
+// lostText says what a centre that cannot be reached means for what comes in,
+// and last why it cannot be: the address and the error.
+func lostText(f facts) string {
+	l := f.link
+	text := "the centre has not been reached yet"
+	if l.Generation > 0 {
+		text = "the centre cannot be reached since " + l.Since.UTC().Format("15:04 UTC")
+		if f.now.Sub(l.Since) > 12*time.Hour {
+			text = "the centre cannot be reached since " + l.Since.UTC().Format("2006-01-02 15:04 UTC")
+		}
+	}
+	text += fmt.Sprintf("; events are kept here (records: %d)", f.queue.Queued.Records)
+	switch {
+	case f.queue.Refusing != nil:
+		text += ", but there is no room for more"
+	case f.queue.Room > 0:
+		text += ", with room for " + roughly(f.queue.Room) + " at the present rate"
+	}
+	if l.Reason != "" {
+		text += ": " + l.Reason
+	}
+	return text
+}
+
+// roughly writes an estimate with as much precision as it has.
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return "less than a minute"
+	case d < 90*time.Minute:
+		return fmt.Sprintf("about %.0f minutes", d.Minutes())
+	case d < 48*time.Hour:
+		return fmt.Sprintf("about %.0f hours", d.Hours())
+	case d < 1000*24*time.Hour:
+		return fmt.Sprintf("about %.0f days", d.Hours()/24)
+	}
+	return "years"
+}

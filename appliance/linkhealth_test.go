@@ -35,3 +35,33 @@ func TestHealthOfALinkThatStands(t *testing.T) {
 		}
 	}
 }
+
+// TestALostCentreIsSaidInPlainWords: since when, what becomes of events, for
+// how long, and why.
+func TestALostCentreIsSaidInPlainWords(t *testing.T) {
+	now := time.Date(2026, 11, 21, 15, 30, 0, 0, time.UTC)
+	down := uplink.LinkStats{State: uplink.LinkDown, Generation: 2, Since: now.Add(-87 * time.Minute), Reason: "connection refused"}
+	first, days := down, down
+	first.Generation, days.Since = 0, now.Add(-40*time.Hour)
+	for want, f := range map[string]facts{
+		"the centre cannot be reached since 14:03 UTC; events are kept here (records: 12), with room for about 30 hours at the present rate: connection refused": {
+			link: down, queue: uplink.QueueStats{Queued: uplink.Tally{Records: 12}, Room: 30 * time.Hour}},
+		"the centre cannot be reached since 14:03 UTC; events are kept here (records: 0): connection refused":                                {link: down},
+		"the centre cannot be reached since 14:03 UTC; events are kept here (records: 0), but there is no room for more: connection refused": {link: down, queue: uplink.QueueStats{Refusing: uplink.ErrFull}},
+		"the centre cannot be reached since 2026-11-19 23:30 UTC; events are kept here (records: 0): connection refused":                     {link: days},
+		"the centre has not been reached yet; events are kept here (records: 0): connection refused":                                         {link: first},
+	} {
+		f.now, f.started = now, now.Add(-time.Hour)
+		if got := linkCheck(f); got.State != wire.Unhealthy || got.Detail != want {
+			t.Errorf("got %s, %s\nwant %s", got.State, got.Detail, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		59 * time.Second: "less than a minute", 20 * time.Minute: "about 20 minutes", 2 * time.Hour: "about 2 hours",
+		72 * time.Hour: "about 3 days", 1 << 60: "years",
+	} {
+		if got := roughly(d); got != want {
+			t.Errorf("%v: got %q, want %q", d, got, want)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"outstation/appliance/internal/strictyaml"
 	"outstation/uplink"
 )
 
@@ -52,15 +53,19 @@ type queuePeekCommand struct {
 	Route string `help:"Only of this route."`
 	N     int    `short:"n" default:"10" help:"How many, at most 1000."`
 	After uint64 `help:"Only those after this sequence number."`
+	JSON  bool   `name:"json" help:"Print all of each record, as one JSON object a line."`
 	target
 }
 
-// Run prints records as JSON, one a line.
+// Run prints records, one a line.
 func (c *queuePeekCommand) Run(e *env) error {
 	var records []peeked
 	form := url.Values{"route": {c.Route}, "n": {strconv.Itoa(c.N)}, "after": {strconv.FormatUint(c.After, 10)}}
 	if err := call(e.ctx, c, http.MethodPost, "api/v1/queue/peek", form, &records); err != nil {
 		return err
+	}
+	if !c.JSON {
+		return printPeeked(e.out, records)
 	}
 	enc := json.NewEncoder(e.out)
 	enc.SetEscapeHTML(false)
@@ -70,6 +75,42 @@ func (c *queuePeekCommand) Run(e *env) error {
 		}
 	}
 	return nil
+}
+
+// printPeeked writes a line a record for people.
+func printPeeked(out io.Writer, records []peeked) error {
+	if len(records) == 0 {
+		fmt.Fprintln(out, "nothing is queued")
+		return nil
+	}
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "accepted\troute\ttopic\tbytes\tpayload")
+	for _, r := range records {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", r.AcceptedAt.Local().Format(time.DateTime), r.Route, strictyaml.OneLine(r.Topic), r.Bytes, r.start())
+	}
+	return t.Flush()
+}
+
+// Most of a payload that a line shows.
+const (
+	startRunes = 60
+	startBytes = 16
+)
+
+// start is the beginning of the payload, in hex where it is not text.
+func (r peeked) start() string {
+	if r.Text == "" && len(r.Payload) > 0 {
+		text := fmt.Sprintf("% x", r.Payload[:min(len(r.Payload), startBytes)])
+		if len(r.Payload) > startBytes {
+			text += " …"
+		}
+		return text
+	}
+	text := []rune(strings.Join(strings.Fields(r.Text), " "))
+	if len(text) > startRunes {
+		return string(text[:startRunes]) + "…"
+	}
+	return string(text)
 }
 
 type queueExportCommand struct {
@@ -149,14 +190,18 @@ func (c *queueImportCommand) Run(e *env) error {
 }
 
 type queuePurgeCommand struct {
-	Route  string    `xor:"what" required:"" help:"Route to purge."`
-	All    bool      `xor:"what" required:"" help:"Purge every route."`
+	Route  string    `xor:"what" help:"Route to purge."`
+	All    bool      `xor:"what" help:"Purge every route."`
 	Before time.Time `help:"Only what was accepted before this time, such as 2026-01-31T06:00:00Z."`
 	target
 }
 
 // Run purges.
 func (c *queuePurgeCommand) Run(e *env) error {
+	if c.Route == "" && !c.All {
+		return usageError{errors.New("queue purge removes queued records for good, so say which: --route NAME (outstation queue ls shows the routes) or --all, " +
+			"and --before 2026-01-31T06:00:00Z for none but the older ones. outstation queue peek shows them first, outstation queue export keeps a copy")}
+	}
 	form := url.Values{"route": {c.Route}}
 	if c.All {
 		form = url.Values{"all": {"true"}}

@@ -21,7 +21,7 @@ func (a *app) facts() facts {
 		refused: a.out.refused.Load(), retry: a.retrier.Stats(), config: a.config.problem(),
 		tokensError: a.ingest.tokens.failure(), runError: a.service.failure(), heartbeat: a.heartbeat.stats(),
 		skips: a.skips.all(), socket: a.socketStats(), blind: a.blind.stats(), models: a.models.facts(), tracks: a.tracks.snapshot(),
-		snapshots: a.keeper.stats(),
+		snapshots: a.keeper.stats(), asked: a.cfg.Vision.asked,
 	}
 	if err := a.webError.Load(); err != nil {
 		f.webError = *err
@@ -109,6 +109,7 @@ func webDetectors(f facts) []web.Detector {
 			Inference: webInference(m, f.now), Behind: m.Behind,
 			ModelSHA256: m.ModelSHA256, Stored: webStored(m.Name, f.models),
 		}
+		_, d.Fallback = unmet(m.Refused, f.asked)
 		for _, r := range m.Refused {
 			d.Refused = append(d.Refused, web.ProviderRefusal{Provider: r.Provider, Reason: r.Reason})
 		}

@@ -27,7 +27,7 @@ type JudgeConfig struct {
 	Anchor        string         `yaml:"anchor"`
 	Zones         []ZoneConfig   `yaml:"zones"`
 	RequiredZones []string       `yaml:"required_zones"`
-	Masks         [][][]float64  `yaml:"masks"`
+	Masks         Areas          `yaml:"masks"`
 	Tracking      TrackingConfig `yaml:"tracking"`
 
 	// EveryFrame was this key's name before there were policies.
@@ -43,9 +43,25 @@ type ClassConfig struct {
 
 // ZoneConfig is a named part of the picture.
 type ZoneConfig struct {
-	Name    string      `yaml:"name"`
-	Points  [][]float64 `yaml:"points"` // of the picture's width and height
-	Classes []string    `yaml:"classes"`
+	Name    string   `yaml:"name"`
+	Points  Corners  `yaml:"points"`
+	Classes []string `yaml:"classes"`
+}
+
+// Corners of an area are pairs, in parts of the picture's width and height.
+type Corners [][]float64
+
+// Example is what an error shows whoever miscounted the brackets.
+func (*Corners) Example() string {
+	return "the corners of one area, each [x, y], such as [[0, 0], [1, 0], [1, 0.1]]"
+}
+
+// Areas are the corners of each.
+type Areas []Corners
+
+// Example is what an error shows whoever miscounted the brackets.
+func (*Areas) Example() string {
+	return "a list of areas, each a list of corners [x, y], such as [[[0, 0], [1, 0], [1, 0.1]]] for one area"
 }
 
 // TrackingConfig is how objects are followed.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"outstation/appliance/internal/strictyaml"
 	"outstation/vision"
 )
 
@@ -64,6 +66,12 @@ func TestImpossibleJudgeKeysAreNamed(t *testing.T) {
 		"{min_area: 0.5, max_area: 0.1}":              "vision.cameras[0].max_area: ",
 		"zones: [{name: a, points: [[0, 0]]}]":        "vision.cameras[0].zones[0].points: 1 corners, expected 3",
 		"masks: [[[0, 0], [1, 0], [1]]]":              "vision.cameras[0].masks[0][2]: expected a corner as [x, y], got 1 numbers",
+		"masks: [[0, 0], [1, 0], [1, 1]]":             "vision.cameras[0].masks: expected a list of areas, each a list of corners [x, y], such as [[[0, 0], [1, 0], [1, 0.1]]] for one area",
+		"masks: [[[0, 0], [1, 0], [1, x]]]":           "vision.cameras[0].masks: expected a list of areas",
+		"masks: [[[0, 0], [1, 0], ~]]":                "vision.cameras[0].masks: expected a list of areas",
+		"masks: 7":                                    "vision.cameras[0].masks: expected a list of areas",
+		"zones: [{name: a, points: [0, 0, 1, 0]}]":    "vision.cameras[0].zones[0].points: expected the corners of one area, each [x, y], such as [[0, 0], [1, 0], [1, 0.1]]",
+		"zones: [{name: a, points: [[[0, 0], [1]]]}]": "vision.cameras[0].zones[0].points: expected the corners of one area",
 		"masks: [[[0, 0], [640, 0], [640, 480]]]":     "vision.cameras[0].masks[0]: corner 2 is at (640, 0), expected parts",
 		"masks: [[[0, 0], [1, 1], [1, 0], [0, 1]]]":   "vision.cameras[0].masks[0]: its sides 1 and 3 meet",
 		"zones: [{points: [[0, 0], [1, 1], [1, 0]]}]": "vision.cameras[0].zones[0].name: ",
@@ -82,6 +90,9 @@ func TestImpossibleJudgeKeysAreNamed(t *testing.T) {
 		_, err := parseConfig("o.yaml", []byte(judged+"      "+yaml+"\n"), nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", yaml, err, want)
+		}
+		if all := new(strictyaml.Error); !errors.As(err, &all) || len(all.Problems) != 1 {
+			t.Errorf("%s: want one problem, got %v", yaml, err)
 		}
 	}
 }

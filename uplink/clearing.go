@@ -14,6 +14,9 @@ const (
 	// paceEvery the least time between two: a minute or so.
 	pacePoints = 60
 	paceEvery  = 900 * time.Millisecond
+	// roomAfter is the least time from which a growth is made an estimate of
+	// hours.
+	roomAfter = 10 * time.Second
 )
 
 // Clearing estimates when a backlog has been delivered.
@@ -38,6 +41,7 @@ type pacePoint struct {
 	at        time.Time
 	accepted  Tally
 	delivered Tally
+	queued    Tally
 }
 
 // add takes one look, unless the last was a moment ago.
@@ -85,6 +89,45 @@ func (p *pace) clearing(queued Tally, oldest time.Duration) Clearing {
 	return Clearing{}
 }
 
+// room is how long left lasts at the growth of what is queued; 0 where it has
+// not grown. What is not bounded is left with math.MaxInt64.
+func (p *pace) room(left Tally) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.points) == 0 {
+		return 0
+	}
+	first, last := p.points[0], p.points[len(p.points)-1]
+	span := last.at.Sub(first.at)
+	if span < roomAfter {
+		return 0
+	}
+	seconds := math.Inf(1)
+	for _, c := range [2][2]int64{{left.Records, last.queued.Records - first.queued.Records}, {left.Bytes, last.queued.Bytes - first.queued.Bytes}} {
+		if c[1] > 0 {
+			seconds = min(seconds, float64(max(c[0], 0))*span.Seconds()/float64(c[1]))
+		}
+	}
+	if math.IsInf(seconds, 1) {
+		return 0
+	}
+	return time.Duration(min(seconds, math.MaxInt32) * float64(time.Second))
+}
+
+// left is what may still be queued before a bound of the whole or the disk's
+// floor is met; mu is held.
+func (q *Queue) left(queued Tally) Tally {
+	left := Tally{Records: math.MaxInt64, Bytes: q.opt.MaxBytes - queued.Bytes}
+	if q.opt.MaxRecords > 0 {
+		left.Records = q.opt.MaxRecords - queued.Records
+	}
+	if q.freeDisk > 0 {
+		free := int64(min(q.freeDisk, math.MaxInt64)) - int64(min(q.opt.MinFreeBytes, math.MaxInt64))
+		left.Bytes = min(left.Bytes, free)
+	}
+	return left
+}
+
 // look adds what the ledger says now to the pace.
 func (q *Queue) look() {
 	now := pacePoint{at: time.Now()} // and not the queue's clock, which may be set
@@ -93,6 +136,7 @@ func (q *Queue) look() {
 		now.accepted = now.accepted.plus(a.Accepted)
 		now.delivered = now.delivered.plus(a.Delivered)
 	}
+	now.queued = q.queued()
 	online := q.online
 	q.mu.Unlock()
 	q.pace.add(now, online)

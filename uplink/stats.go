@@ -32,6 +32,7 @@ type QueueStats struct {
 	CommitP99    time.Duration
 	CommitTimes  Histogram         // since the start
 	Clearing     Clearing          // of the backlog
+	Room         time.Duration     // until a bound of the whole or the disk's floor is met at the growth of the last minute; 0 where it does not grow
 	Deaths       map[string]uint64 // by route, since the start: what became a dead letter
 	StoreBytes   int64             // Badger's files
 	LaneQueued   [MaxLane + 1]Tally
@@ -87,7 +88,9 @@ func (q *Queue) Stats() QueueStats {
 	for _, st := range q.order {
 		s.LaneQueued[st.id.lane] = s.LaneQueued[st.id.lane].plus(st.queued)
 	}
+	left := q.left(s.Queued)
 	q.mu.Unlock()
+	s.Room = q.pace.room(left)
 	s.LaneOldest = q.oldest()
 	for _, at := range s.LaneOldest {
 		if !at.IsZero() && (s.OldestAt.IsZero() || at.Before(s.OldestAt)) {

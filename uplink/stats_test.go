@@ -3,6 +3,7 @@ package uplink
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -241,7 +242,7 @@ func TestClearingIsWhatIsQueuedByTheRateAtWhichItShrinks(t *testing.T) {
 		p.add(pacePoint{at: began.Add(-time.Hour)}, true) // more than it remembers
 		for i := range int64(pacePoints) {
 			times := func(t Tally) Tally { return Tally{t.Records * i, t.Bytes * i} }
-			p.add(pacePoint{began.Add(time.Duration(i) * time.Second), times(c.perSecond[0]), times(c.perSecond[1])}, true)
+			p.add(pacePoint{at: began.Add(time.Duration(i) * time.Second), accepted: times(c.perSecond[0]), delivered: times(c.perSecond[1])}, true)
 		}
 		if got := p.clearing(c.queued, c.waited); got != c.want {
 			t.Errorf("%s: got %+v, expected %+v", name, got, c.want)
@@ -272,6 +273,47 @@ func TestClearingForgetsTheOutage(t *testing.T) {
 	}
 	if got := p.clearing(Tally{35500, 35500}, time.Hour); got != (Clearing{true, 355 * time.Second}) {
 		t.Errorf("after four seconds: got %+v, expected 355 s", got)
+	}
+}
+
+// TestRoomIsWhatIsLeftByTheRateAtWhichTheQueueGrows, by whatever ends first.
+func TestRoomIsWhatIsLeftByTheRateAtWhichTheQueueGrows(t *testing.T) {
+	for name, c := range map[string]struct {
+		growth  Tally // a second
+		seconds int64
+		left    Tally
+		want    time.Duration
+	}{
+		"bytes end first":           {Tally{10, 1000}, 20, Tally{math.MaxInt64, 3_600_000}, time.Hour},
+		"records end first":         {Tally{10, 1000}, 20, Tally{600, 3_600_000}, time.Minute},
+		"does not grow":             {Tally{}, 20, Tally{600, 600}, 0},
+		"shrinks":                   {Tally{-1, -1}, 20, Tally{600, 600}, 0},
+		"looked at for a moment":    {Tally{10, 1000}, 9, Tally{600, 600}, 0},
+		"the floor is behind":       {Tally{0, 1}, 20, Tally{600, -5}, 0},
+		"longer than time can tell": {Tally{0, 1}, 20, Tally{1 << 60, 1 << 60}, (1<<31 - 1) * time.Second},
+	} {
+		var p pace
+		for i := range c.seconds + 1 {
+			p.add(pacePoint{at: time.Unix(1e9+i, 0), queued: Tally{1000 + c.growth.Records*i, 1000 + c.growth.Bytes*i}}, false)
+		}
+		if got := p.room(c.left); got != c.want {
+			t.Errorf("%s: got %v, expected %v", name, got, c.want)
+		}
+	}
+}
+
+// TestWhatIsLeftIsTheNearestBound of the queue and of the disk.
+func TestWhatIsLeftIsTheNearestBound(t *testing.T) {
+	q := openTestQueue(t, Options{MaxBytes: 10 << 20, MaxRecords: 7})
+	queued := Tally{Records: 2, Bytes: 1 << 20}
+	if got := q.left(queued); got != (Tally{5, 9 << 20}) {
+		t.Errorf("got %+v", got)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.freeDisk, q.opt.MinFreeBytes, q.opt.MaxRecords = 5<<20, 2<<20, 0
+	if got := q.left(queued); got != (Tally{math.MaxInt64, 3 << 20}) {
+		t.Errorf("above a floor: got %+v", got)
 	}
 }
 

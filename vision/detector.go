@@ -2,6 +2,7 @@ package vision
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -40,6 +41,10 @@ type Refusal struct {
 	// to run, and something else is missing or wrong.
 	Installed bool
 }
+
+// ErrNoProvider is in the error of an OpenDetector that none of the configured
+// execution providers can serve.
+var ErrNoProvider = errors.New("no configured provider works")
 
 // NodeCount is how many nodes of a model's graph one execution provider ran.
 type NodeCount struct {

@@ -96,6 +96,7 @@ type ModelStats struct {
 	Name         string
 	Ready        bool      // loaded
 	Error        string    // of the last attempt to load it
+	NoProvider   bool      // that error is an ErrNoProvider
 	LoadingSince time.Time // of the attempt that is under way; zero when none is
 	Provider     string
 	Refused      []Refusal

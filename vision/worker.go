@@ -2,6 +2,7 @@ package vision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -138,7 +139,7 @@ func (w *worker) loading() {
 // loaded notes the result of one attempt to load the model.
 func (w *worker) loaded(d Detector, err error) {
 	w.mu.Lock()
-	w.stats.LoadingSince = time.Time{}
+	w.stats.LoadingSince, w.stats.NoProvider = time.Time{}, errors.Is(err, ErrNoProvider)
 	if err != nil {
 		w.stats.Error = err.Error()
 	} else {

@@ -48,7 +48,7 @@ func line() Snapshot {
 				Looked: &Looked{Hour: 0.93, Day: 1, BlindAfterS: 10, BlindSince: noon.Add(-4 * time.Minute), BlindReason: "stalled", Blind: []BlindTime{{"stalled", 240}}}, Shedding: Shedding{Priority: 5}},
 		},
 		Detectors: []Detector{{Model: "yolox-nano", Provider: "cpu", Inferences: 1866380, PreprocessMS: 0.67, RunMS: 20.13,
-			PostprocessMS: 0.1, Refused: []ProviderRefusal{{"tensorrt", "the library has no TensorRT provider"},
+			PostprocessMS: 0.1, Fallback: true, Refused: []ProviderRefusal{{"tensorrt", "the library has no TensorRT provider"},
 				{"cuda", "libcudart.so.12: cannot open shared object file"}},
 			Inference: Inference{Nodes: "213 of its 215 nodes; 2 on cpu: Shape, Gather", Rates: "up to 4 frames a run (measured: 60 img/s with 1, 96 img/s with 4)",
 				MaxBatch: 4, Runs: 700000, MeanBatch: 2.67, WaitP50MS: 3.1, WaitP99MS: 10, FailedBatches: 1,

@@ -115,7 +115,8 @@ type Camera struct {
 type Detector struct {
 	Model    string            `json:"model"`
 	Provider string            `json:"provider"`
-	Refused  []ProviderRefusal `json:"refused"` // providers that were asked for first
+	Refused  []ProviderRefusal `json:"refused"`  // providers that were tried first
+	Fallback bool              `json:"fallback"` // one of those was meant to run
 
 	Inferences    uint64  `json:"inferences"`
 	PreprocessMS  float64 `json:"preprocess_ms"` // mean of the recent frames, as are the next two

@@ -150,7 +150,7 @@ func detectorStage(s Snapshot) stage {
 		batches = batches || d.Inference.MeanBatch > 1
 		slowest = max(slowest, d.PreprocessMS+d.RunMS+d.PostprocessMS)
 		st.note("%s on %s, %s inspected", d.Model, cmp.Or(d.Provider, "an unknown provider"), count(inspectedBy(d, s.Cameras)))
-		if len(d.Refused) > 0 {
+		if d.Fallback {
 			st.Tone, st.Word = toneWarn, "on a fallback"
 		}
 		noteInference(&st, d.Inference)

@@ -23,15 +23,7 @@ func pixelsOf(t *testing.T, m vision.Image, w, h int) []byte {
 // TestPartsAreThoseOfTheirFrame over frames that share a pool, whose parts are
 // kept from one to the next.
 func TestPartsAreThoseOfTheirFrame(t *testing.T) {
-	factory, err := Factory(Options{URL: testfiles.Video().Need(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	src := factory()
-	if err := src.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := open(t, Options{URL: testfiles.Video().Need(t)})
 	const x, y, w, h = 101, 55, 300, 211
 	var before []byte
 	var kept vision.Image
@@ -66,15 +58,7 @@ func TestPartsAreThoseOfTheirFrame(t *testing.T) {
 }
 
 func TestPartsLieWithinTheFrame(t *testing.T) {
-	factory, err := Factory(Options{URL: testfiles.Video().Need(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	src := factory()
-	if err := src.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := open(t, Options{URL: testfiles.Video().Need(t)})
 	f, err := src.Read()
 	if err != nil {
 		t.Fatal(err)

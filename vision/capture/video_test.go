@@ -45,15 +45,7 @@ func TestVideoCanBePlayed(t *testing.T) {
 // frames reads a recording of 64×48 pixels.
 func frames(t *testing.T, path string) (all [][]byte) {
 	t.Helper()
-	factory, err := Factory(Options{URL: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	src := factory()
-	if err := src.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := open(t, Options{URL: path})
 	for {
 		f, err := src.Read()
 		if errors.Is(err, io.EOF) {

@@ -114,7 +114,7 @@ func (d *Detector) connect(o Options) error {
 		d.info.Refused = append(d.info.Refused, vision.Refusal{Provider: provider, Reason: err.Error(), Installed: installed(o.Library, provider) == nil})
 		errs = append(errs, fmt.Errorf("provider %s: %w", provider, err))
 	}
-	return fmt.Errorf("no configured provider works: %w", errors.Join(errs...))
+	return fmt.Errorf("%w: %w", vision.ErrNoProvider, errors.Join(errs...))
 }
 
 // Detect is DetectBatch for one frame.

@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"outstation/vision"
-	"outstation/vision/capture"
-	"outstation/vision/testfiles"
 )
 
 // golden is vision/testdata/vtest_golden.json.
@@ -64,15 +62,7 @@ func contains(boxes []goldenBox, b vision.Box, tolerance float64) bool {
 func TestGoldenPeople(t *testing.T) {
 	g := readGolden(t)
 	d := newDetector(t, nil)
-	factory, err := capture.Factory(capture.Options{URL: testfiles.Video().Need(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	src := factory()
-	if err := src.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src := footage(t)
 	next := 0
 	for _, want := range g.Frames {
 		for ; next < want.Index; next++ {
@@ -108,7 +98,7 @@ func matched(found []vision.Detection, want goldenBox, g golden) bool {
 	return false
 }
 
-func read(t *testing.T, src vision.Source) vision.Frame {
+func read(t testing.TB, src vision.Source) vision.Frame {
 	t.Helper()
 	f, err := src.Read()
 	if err != nil {

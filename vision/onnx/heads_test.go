@@ -108,16 +108,7 @@ func openExported(t testing.TB, name string, change func(*Options)) *Detector {
 	if change != nil {
 		change(&o)
 	}
-	d, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
+	return opened(t, o)
 }
 
 // TestExportedModels runs a model in each form of export, and expects what a

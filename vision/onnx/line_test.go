@@ -19,18 +19,9 @@ import (
 // lineDetector is the built-in model.
 func lineDetector(t testing.TB, confidence float64) *Detector {
 	t.Helper()
-	d, err := New(Options{
+	return opened(t, Options{
 		Library: testfiles.Library().Need(t), Model: detector.ONNX(), ModelName: "line", File: detector.File(), Confidence: confidence, Threads: 1,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
 }
 
 // TestBuiltInModelFindsTheLine is a short form of `outstation sim eval` with
@@ -68,25 +59,9 @@ func TestBytesAreNeverStale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	frame := func(index int64) vision.Frame {
-		return vision.Frame{Width: 1280, Height: 720, Image: line.Image(index)}
-	}
-	var first []vision.Detection
-	for i := range 4 {
-		found, _, err := d.Detect(frame(200))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			first = slices.Clone(found)
-		}
-		if len(found) == 0 || !slices.Equal(found, first) {
-			t.Fatalf("round %d: found %v, want %v", i, found, first)
-		}
-		if found, _, err = d.Detect(blankFrame()); err != nil || len(found) != 0 {
-			t.Fatalf("round %d: found %v in a grey picture (err %v), want nothing", i, found, err)
-		}
-	}
+	expectNeverStale(t, d, func() vision.Frame {
+		return vision.Frame{Width: 1280, Height: 720, Image: line.Image(200)}
+	})
 }
 
 func TestModelInTwoPlacesIsRefused(t *testing.T) {

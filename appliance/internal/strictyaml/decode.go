@@ -111,6 +111,9 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, a at) {
 		d.leaf(n, v, a)
 		return
 	}
+	if ex, ok := v.Addr().Interface().(Exampler); ok {
+		defer d.exemplify(ex.Example(), v, a, len(d.problems))
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		d.pointer(n, v, a)
@@ -121,6 +124,17 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, a at) {
 	case reflect.Map:
 		d.mapping(n, v, a)
 	}
+}
+
+// exemplify puts one problem in the place of those that came after the first before, where the first of them is.
+func (d *decoder) exemplify(example string, v reflect.Value, a at, before int) {
+	if len(d.problems) == before || d.gaveUp {
+		return
+	}
+	first := d.problems[before]
+	d.problems = d.problems[:before]
+	d.report(at{path: a.path, line: first.Line}, "expected %s", example)
+	v.SetZero()
 }
 
 func (d *decoder) pointer(n *yaml.Node, v reflect.Value, a at) {

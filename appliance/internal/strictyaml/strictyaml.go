@@ -28,6 +28,12 @@ type Defaulter interface {
 	SetDefaults()
 }
 
+// Exampler is implemented by the pointer to a type that is easily written with a bracket too few or too many. Whatever
+// does not fit below such a value is one problem, "expected " and the example, and the value stays empty.
+type Exampler interface {
+	Example() string
+}
+
 // Problem is one thing that is wrong with the configuration.
 type Problem struct {
 	// File is the name given to [Decode], or "environment NAME" for a value that a variable brought.
@@ -89,6 +95,12 @@ func (s *Source) Problem(key, message string) Problem {
 		}
 	}
 	return Problem{File: s.file, Key: key, Message: message}
+}
+
+// Written reports whether key, or a key below it, is in the file or the environment.
+func (s *Source) Written(key string) bool {
+	_, ok := s.places[key]
+	return ok
 }
 
 // Decode decodes the YAML text data, which was read from file, into the struct that into points to, and then lays over

@@ -42,7 +42,7 @@ func expected(t reflect.Type) string {
 	case decodesItself(t):
 		return "a value"
 	case t == reflect.TypeFor[time.Duration]():
-		return `a duration such as "5s" or "1m30s"`
+		return `a duration such as 30s or 5m`
 	case k == reflect.Pointer:
 		return expected(t.Elem())
 	case k == reflect.Bool:
