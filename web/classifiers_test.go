@@ -8,7 +8,7 @@ import (
 // TestThePageShowsTheSecondStage, and nothing of it where there is none.
 func TestThePageShowsTheSecondStage(t *testing.T) {
 	s := line()
-	s.Detectors[0].Refused = nil // which would be the word of the stage
+	s.Detectors[0].Fallback = false // which would be the word of the stage
 	s.Classifiers[0].Error = "a score is not a number"
 	body := words(t, s)
 	for _, want := range []string{"Second stage", "colour a score is not a number 90 412 71 3 1.25 4.50", "without labels", "colour labels: 90 412"} {
