@@ -152,7 +152,7 @@ func (k *modelKeeper) open(m ModelConfig) vision.OpenDetector {
 // notActive is why no version of a name is active: there may be no such model.
 func (k *modelKeeper) notActive(name string) error {
 	if _, err := k.store.Model(name); err != nil {
-		return fmt.Errorf("%s%s: %w", storePrefix, name, err)
+		return fmt.Errorf("%s%s: %w; outstation model add, then outstation model activate %s", storePrefix, name, err, name)
 	}
 	return fmt.Errorf("%s%s: %w; outstation model activate %s", storePrefix, name, models.ErrNotActive, name)
 }

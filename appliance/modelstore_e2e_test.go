@@ -131,6 +131,10 @@ func TestModelsOfTheStore(t *testing.T) {
 			t.Errorf("camera %s: %d frames are not accounted for after seven swaps: %+v", c.ID, open, c)
 		}
 	}
+	rolledBack := func(n int) func() bool {
+		return func() bool { return len(seen.on("events/reg/site-1/outstation/model_rolled_back")) >= n }
+	}
+	p.eventually("the events of three rollbacks by hand", rolledBack(3)) // a kill could lose the last one
 	p.model(0, at, "activate", "line@"+noise, "--no-gate")
 	killInTrial(t, p, noise)
 
@@ -146,7 +150,7 @@ func TestModelsOfTheStore(t *testing.T) {
 		t.Errorf("got %s", out)
 	}
 	p.model(0, in, "verify")
-	p.eventually("the event at the centre", func() bool { return len(seen.on("events/reg/site-1/outstation/model_rolled_back")) >= 4 })
+	p.eventually("the event of the rollback at the start", rolledBack(4))
 	if code := p.stop(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}

@@ -335,6 +335,7 @@ func TestALosslessCameraTellsEverything(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 		s.stop()
+		time.Sleep(10 * time.Second) // Sink may still have one
 	})
 }
 
