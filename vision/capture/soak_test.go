@@ -100,6 +100,9 @@ func TestSoak(t *testing.T) {
 	if late.Mats > early.Mats+2*3*soakCameras || late.Files > early.Files+8 || late.Goroutines > early.Goroutines+16 {
 		t.Errorf("it grew: %+v, then %+v", early, late)
 	}
+	if late.Anonymous > early.Anonymous+early.Anonymous/8 {
+		t.Errorf("anonymous memory was %d KiB after a tenth and is %d KiB", early.Anonymous, late.Anonymous)
+	}
 }
 
 // soaked are the cameras, each with a server of its own and in turn with each decoder.
