@@ -257,8 +257,8 @@ func (a *app) prepareVision() (err error) {
 		Classifiers: a.cfg.Vision.classifiers(), Logger: a.log.With("part", "vision"), Shed: a.cfg.Vision.Throttle.options(),
 	}
 	opt.Shed.Temperature = temperature(os.DirFS(thermalRoot))
-	if err := giveMemoryBack(); err != nil {
-		a.log.Warn("memory of cameras", "error", err)
+	if err := prepareCapture(); err != nil {
+		a.log.Warn("cameras", "error", err)
 	}
 	a.models = newModelKeeper(a.cfg, a.log.With("part", "models"))
 	a.models.start()

@@ -147,6 +147,18 @@ func rateOr(fps float64) string {
 	return fmt.Sprintf("%.1f", fps)
 }
 
+// stallAfter is what a camera that was measured needs at least: silence of five
+// frames is no stall. Of rtsp:// the time to the first frame does not count.
+func stallAfter(r capture.Report) (least time.Duration) {
+	if r.MeasuredFPS > 0 {
+		least = time.Duration(5 / r.MeasuredFPS * float64(time.Second))
+	}
+	if r.Kind != vision.KindRTSP {
+		least = max(least, 2*time.Duration(r.FirstFrameMS*float64(time.Millisecond)))
+	}
+	return least
+}
+
 // snippet is a camera for the configuration file. The password is left to the
 // one who knows it.
 func snippet(cam CameraConfig, r capture.Report) string {
@@ -163,9 +175,8 @@ func snippet(cam CameraConfig, r capture.Report) string {
 		StallAfter string  `yaml:"stall_after,omitempty"`
 	}
 	list := []entry{{ID: id, Source: r.Source, Model: cam.Model, Decoder: cam.Decoder, FPS: cam.FPS}}
-	// Silence of five frames is no stall.
-	if rate := r.MeasuredFPS; rate > 0 && 5/rate > vision.DefaultStallAfter.Seconds() {
-		list[0].StallAfter = time.Duration(5 / rate * float64(time.Second)).Round(time.Second).String()
+	if stall := stallAfter(r); stall > vision.DefaultStallAfter {
+		list[0].StallAfter = stall.Round(time.Second).String()
 	}
 	text, err := yaml.Marshal(list)
 	if err != nil {

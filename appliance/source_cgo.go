@@ -28,15 +28,23 @@ func newSource(cam CameraConfig, skipped func(file string, err error)) (func() v
 	return capture.Factory(captureOptions(cam, skipped))
 }
 
+// captureOptions has a read end a little before stall_after: the camera's own
+// error says more than that it was given up, and leaves no call behind.
 func captureOptions(cam CameraConfig, skipped func(string, error)) capture.Options {
 	return capture.Options{
 		URL: cam.Source, Decoder: capture.Decoder(cam.Decoder), Loop: cam.Loop, Paced: !cam.Lossless, Skipped: skipped,
+		ReadTimeout: cam.StallAfter * 9 / 10,
 	}
 }
 
 // probeCamera looks at a camera for about the time of length.
 func probeCamera(ctx context.Context, cam CameraConfig, length time.Duration) (capture.Report, error) {
-	r, err := capture.Probe(ctx, captureOptions(cam, nil), length)
+	if err := prepareCapture(); err != nil {
+		return capture.Report{}, err
+	}
+	o := captureOptions(cam, nil)
+	o.ReadTimeout = max(o.ReadTimeout, capture.DefaultReadTimeout, length)
+	r, err := capture.Probe(ctx, o, length)
 	if err != nil && ctx.Err() == nil {
 		err = usageError{err}
 	}
@@ -97,8 +105,9 @@ func modelSum(path string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// giveMemoryBack bounds what reconnects leave behind.
-func giveMemoryBack() error { return capture.GiveMemoryBack() }
+// prepareCapture bounds what reconnects leave behind, and what slow cameras wait
+// for. It is for the whole process and comes before the first camera.
+func prepareCapture() error { return errors.Join(capture.GiveMemoryBack(), capture.OpenSooner()) }
 
 // redact removes the password from a camera's address.
 func redact(source string) string { return capture.Redact(source) }

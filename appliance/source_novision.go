@@ -44,8 +44,8 @@ func describeModel(modelInspectCommand) (modelDescription, error) {
 	return modelDescription{}, fmt.Errorf("%w: %w", errCannotLook, errNoVision)
 }
 
-// giveMemoryBack has nothing to do without cameras.
-func giveMemoryBack() error { return nil }
+// prepareCapture has nothing to do without cameras.
+func prepareCapture() error { return nil }
 
 // redact has nothing to do: a simulated camera has no password.
 func redact(source string) string { return source }

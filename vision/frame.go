@@ -49,8 +49,8 @@ type Source interface {
 	Read() (Frame, error)
 
 	// Close frees the connection. It is never called during Open or Read: when
-	// one of them does not return, ctx ends, another Source is opened, and this
-	// one is closed by its own goroutine whenever the call returns.
+	// one of them does not return, ctx ends. If it still does not, another Source
+	// is opened, and this one is closed by its own goroutine whenever it returns.
 	Close() error
 }
 
@@ -73,6 +73,15 @@ type Waiter interface {
 	Source
 	// Waits does nothing.
 	Waits()
+}
+
+// Starter is implemented by sources that may rightly need longer than StallAfter
+// to begin: pictures of a camera cannot be decoded before its next keyframe.
+type Starter interface {
+	Source
+	// StartLimit is how long Open may take, and then the first frame, before the
+	// connection is given up. Less than StallAfter means StallAfter.
+	StartLimit() time.Duration
 }
 
 // The kinds of source address that Kind tells apart.

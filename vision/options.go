@@ -100,9 +100,10 @@ type CameraOptions struct {
 	Lossless bool
 
 	// StallAfter is how long a camera may be silent, or its frames uninspected,
-	// before its state is Blind. A silent connection is then abandoned and
+	// before its state is Blind. A silent connection is then given up and
 	// another is opened, so it must be longer than the time between two frames.
-	// 0 means DefaultStallAfter.
+	// A source that is a Starter may take longer to its first frame. 0 means
+	// DefaultStallAfter.
 	StallAfter time.Duration
 
 	// BlindAfter is the longest time between two inspected frames that is not

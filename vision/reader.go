@@ -26,9 +26,11 @@ type reader struct {
 	err    error         // why the connection ended; to be read once done is closed
 
 	// Guarded by camera.mu.
-	frames    int  // that were counted
-	waits     bool // the source is a Waiter
-	stuck     bool // its call is silent for longer than StallAfter
+	frames    int           // that were counted
+	waits     bool          // the source is a Waiter
+	start     time.Duration // the source's StartLimit
+	given     bool          // given up for its silence: its context has ended
+	stuck     bool          // its call did not return for that
 	abandoned bool // the camera goes on without it
 	ended     bool // its source is closed
 }
@@ -50,7 +52,12 @@ func (r *reader) run(ctx context.Context) {
 	defer close(r.done)
 	defer r.cancel()
 	src := r.camera.opts.NewSource()
-	r.camera.update(func() { _, r.waits = src.(Waiter) })
+	r.camera.update(func() {
+		_, r.waits = src.(Waiter)
+		if s, slow := src.(Starter); slow {
+			r.start = s.StartLimit()
+		}
+	})
 	err := r.read(ctx, src)
 	r.err = errors.Join(err, src.Close())
 	r.camera.update(func() {
@@ -220,7 +227,7 @@ func (c *camera) supervise(ctx context.Context, r *reader) error {
 	for {
 		select {
 		case <-r.done:
-			return r.err
+			return c.ended(r)
 		case <-ctx.Done():
 			<-r.done
 			return r.err
@@ -232,12 +239,50 @@ func (c *camera) supervise(ctx context.Context, r *reader) error {
 	}
 }
 
-// abandon gives a silent reader up and says so, unless too many are stuck: then
-// the camera keeps this one, since each further one would cost a thread and a
-// connection of the camera for ever.
+// patience is how long a reader may be silent. The caller holds c.mu.
+func (c *camera) patience(r *reader) time.Duration {
+	if r.frames == 0 {
+		return max(c.limits.stall, r.start)
+	}
+	return c.limits.stall
+}
+
+// ended is why a reader ended that was not abandoned.
+func (c *camera) ended(r *reader) (err error) {
+	c.update(func() {
+		if !r.given {
+			return
+		}
+		c.stats.Abandoned++
+		err = c.silent(r)
+	})
+	switch {
+	case err == nil:
+		return r.err
+	case errors.Is(r.err, context.Canceled):
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, r.err)
+}
+
+// silent is the error of a reader that was given up. The caller holds c.mu.
+func (c *camera) silent(r *reader) error {
+	return fmt.Errorf("no frame and no end of the call for %v: %w", c.patience(r), errAbandoned)
+}
+
+// abandon gives a silent reader up in two looks. The first ends its context: a
+// source that obeys it is closed by the second, and was never stuck. Of one that
+// is not, the second says so and goes on without it, unless too many are stuck:
+// then the camera keeps this one, since each further one would cost a thread and
+// a connection of the camera for ever.
 func (c *camera) abandon(r *reader) (err error) {
 	c.update(func() {
-		if r.ended || r.waits || c.facts.silence(time.Now()) < c.limits.stall {
+		if r.ended || r.waits || c.facts.silence(time.Now()) < c.patience(r) {
+			return
+		}
+		if !r.given {
+			r.given = true
+			r.cancel()
 			return
 		}
 		if !r.stuck {
@@ -251,8 +296,7 @@ func (c *camera) abandon(r *reader) (err error) {
 		r.abandoned = true
 		c.stats.Abandoned++
 		c.behind++
-		r.cancel() // a source that waits for its context is not stuck
-		err = fmt.Errorf("no frame and no end of the call for %v: %w", c.limits.stall, errAbandoned)
+		err = c.silent(r)
 	})
 	return err
 }

@@ -101,12 +101,12 @@ func TestAStalledCameraIsOpenedAgain(t *testing.T) {
 			}}),
 			Cameras: []CameraOptions{{ID: "a", Model: "m", StallAfter: 2 * time.Second, NewSource: f.source}},
 		})
-		time.Sleep(4550 * time.Millisecond) // frames to 2 s, stalled at 4 s
+		time.Sleep(4550 * time.Millisecond) // frames to 2 s, stalled at 4 s, given up by 4.5 s
 		if c := s.camera("a"); c.State != Blind || c.Reason != ReasonStalled || c.FPS != 0 || c.Detail == "" || c.StuckReaders != 1 || c.Abandoned != 1 {
 			t.Errorf("after stall_after: %+v", c)
 		}
 		time.Sleep(5 * time.Second)
-		if c := s.camera("a"); c.State != Online || c.Reconnects != 1 || c.Stalled != 3100*time.Millisecond || s.Stats().StuckReaders != 1 {
+		if c := s.camera("a"); c.State != Online || c.Reconnects != 1 || c.Stalled != 3600*time.Millisecond || s.Stats().StuckReaders != 1 {
 			t.Errorf("after it was opened again: %+v", c)
 		}
 		frames := s.camera("a").Frames

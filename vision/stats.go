@@ -60,7 +60,7 @@ type CameraStats struct {
 	EventsDropped  uint64 // that found that buffer full, or were in it when shutdown ended; of a lossless camera only the latter
 	DetectorErrors uint64
 	Reconnects     uint64 // connections tried after the first
-	Abandoned      uint64 // connections that were given up in a call that did not return
+	Abandoned      uint64 // connections that were given up for their silence
 	StuckReaders   int    // calls into its sources that have not returned now
 	LastFrame      time.Time
 

@@ -24,6 +24,7 @@ var advice = map[Fault]string{
 	FaultPath:         "check the path; it differs from maker to maker, and the camera's manual or its ONVIF page names it",
 	FaultAnswer:       "check that the port is that of RTSP and not of the camera's web page, and that the camera is not serving as many readers as it can",
 	FaultVideo:        "set the camera's stream to H.264",
+	FaultKeyframe:     "set the camera's keyframe (GOP, I-frame) interval to about one second",
 }
 
 // FaultError is a fault with what was seen of it.

@@ -11,10 +11,6 @@ import (
 	"time"
 )
 
-// keyframeWait is how long a camera may send pictures before the first that can
-// be decoded without an earlier one.
-const keyframeWait = 30 * time.Second
-
 // feed carries a camera's coded pictures from a session of our own through a
 // pipe into OpenCV. Its end is the decoder's end of stream, so that no read in
 // there outlives the camera:
@@ -31,6 +27,9 @@ type feed struct {
 	silence *time.Timer
 	waiter  sync.WaitGroup
 	begun   time.Time
+	begins  chan struct{} // closed when the first keyframe is there
+	over    chan struct{} // closed by the first end
+	forget  []func() bool // stop what would end it
 
 	// Only the session's goroutine uses these.
 	pack    pack
@@ -41,18 +40,22 @@ type feed struct {
 	err error // why the feed ended
 }
 
-// openFeed begins to play for a decoder. The session is the feed's, also with
-// an error.
+// openFeed begins to play for a decoder until ctx ends. The session is the
+// feed's, also with an error.
 func openFeed(ctx context.Context, t target, s *session, d Decoder) (*feed, error) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		s.close()
 		return nil, err
 	}
-	f := &feed{session: s, timeout: t.ReadTimeout, out: out, in: in, begun: time.Now()}
+	f := &feed{
+		session: s, timeout: t.ReadTimeout, out: out, in: in, begun: time.Now(),
+		begins: make(chan struct{}), over: make(chan struct{}),
+	}
 	f.silence = time.AfterFunc(t.ReadTimeout, func() {
 		f.end(fmt.Errorf("the camera is connected and sent no picture for %v", t.ReadTimeout))
 	})
+	f.forget = append(f.forget, f.silence.Stop, context.AfterFunc(ctx, func() { f.end(context.Cause(ctx)) }))
 	if f.pack, err = newPack(d, s.codec, in); err == nil {
 		err = s.play(ctx, t, f.unit)
 	}
@@ -65,6 +68,21 @@ func openFeed(ctx context.Context, t target, s *session, d Decoder) (*feed, erro
 	return f, nil
 }
 
+// keyframe waits until there is something to decode. The decoder is opened after
+// that: it would wait in a call that only the end of the stream ends.
+func (f *feed) keyframe(limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-f.begins:
+		return nil
+	case <-f.over:
+		return f.reason()
+	case <-timer.C:
+		return &FaultError{FaultKeyframe, fmt.Errorf("no keyframe in %v", limit)}
+	}
+}
+
 // unit writes a coded picture, from the first keyframe on: before it there is
 // nothing that can be decoded. It waits while the decoder is behind, which the
 // camera sees as a slow reader.
@@ -73,12 +91,10 @@ func (f *feed) unit(u unit) {
 	nals := u.nals
 	if !f.started {
 		if !f.session.keyframe(nals) {
-			if time.Since(f.begun) > keyframeWait {
-				f.end(fmt.Errorf("no keyframe in %v: set the camera's keyframe (GOP, I-frame) interval to about one second", keyframeWait))
-			}
 			return
 		}
 		f.started = true
+		close(f.begins)
 		nals = append(f.session.parameters(), nals...) // the stream's own come after, and hold
 	}
 	if old := f.size; f.size.read(f.session.codec, nals) && old.width > 0 {
@@ -95,6 +111,7 @@ func (f *feed) end(err error) {
 	f.mu.Lock()
 	if f.err == nil {
 		f.err = err
+		close(f.over)
 	}
 	f.mu.Unlock()
 	f.in.Close() // a second one returns an error that says just that
@@ -109,7 +126,9 @@ func (f *feed) reason() error {
 
 // close ends the feed. The decoder must have been closed before.
 func (f *feed) close() {
-	f.silence.Stop()
+	for _, stop := range f.forget {
+		stop()
+	}
 	f.end(os.ErrClosed)
 	f.session.close()
 	f.waiter.Wait()

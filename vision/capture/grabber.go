@@ -21,7 +21,10 @@ type grabber struct {
 	whole   vision.Frame // that Grab took with its picture, from GStreamer
 }
 
-var _ vision.Grabber = (*grabber)(nil)
+var (
+	_ vision.Grabber = (*grabber)(nil)
+	_ vision.Starter = (*grabber)(nil)
+)
 
 // Grab blocks until the next frame is there and returns when that was.
 func (g *grabber) Grab() (time.Time, error) {

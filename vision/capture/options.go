@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -17,8 +18,9 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultOpenTimeout = 5 * time.Second
-	DefaultReadTimeout = 10 * time.Second
+	DefaultOpenTimeout  = 5 * time.Second
+	DefaultReadTimeout  = 10 * time.Second
+	DefaultKeyframeWait = 30 * time.Second
 )
 
 // Options says what to read.
@@ -47,6 +49,10 @@ type Options struct {
 	OpenTimeout time.Duration
 	ReadTimeout time.Duration
 
+	// KeyframeWait is how long an RTSP camera may send pictures before the first
+	// that can be decoded without an earlier one. Zero means the default.
+	KeyframeWait time.Duration
+
 	// Skipped is called for every file of a directory that is not a picture,
 	// from the goroutine that reads. Nil is allowed.
 	Skipped func(file string, err error)
@@ -74,15 +80,12 @@ type target struct {
 
 func parse(o Options) (target, error) {
 	t := target{Options: o, kind: vision.Kind(o.URL), name: Redact(o.URL), uri: o.URL}
-	if o.OpenTimeout < 0 || o.ReadTimeout < 0 {
-		return t, fmt.Errorf("time-outs %v and %v: want 0 or more", o.OpenTimeout, o.ReadTimeout)
+	if o.OpenTimeout < 0 || o.ReadTimeout < 0 || o.KeyframeWait < 0 {
+		return t, fmt.Errorf("time-outs %v, %v and %v: want 0 or more", o.OpenTimeout, o.ReadTimeout, o.KeyframeWait)
 	}
-	if t.OpenTimeout == 0 {
-		t.OpenTimeout = DefaultOpenTimeout
-	}
-	if t.ReadTimeout == 0 {
-		t.ReadTimeout = DefaultReadTimeout
-	}
+	t.OpenTimeout = cmp.Or(t.OpenTimeout, DefaultOpenTimeout)
+	t.ReadTimeout = cmp.Or(t.ReadTimeout, DefaultReadTimeout)
+	t.KeyframeWait = cmp.Or(t.KeyframeWait, DefaultKeyframeWait)
 	if (o.Loop || o.Paced) && t.kind != vision.KindFile && t.kind != vision.KindDir {
 		t.Loop, t.Paced = false, false
 	}

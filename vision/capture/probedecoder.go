@@ -24,10 +24,10 @@ type decoded struct {
 	err           error
 }
 
-// probeDecoder reads the source as a camera's reader does. A driver that never
-// returns is left alone, and reported.
+// probeDecoder reads the source as a camera's reader does. A driver that does not
+// return in time, or when ctx ends, is left alone, and reported.
 func (r *Report) probeDecoder(ctx context.Context, t target, length time.Duration) {
-	limit := 2*t.OpenTimeout + t.ReadTimeout + length
+	limit := max(2*t.OpenTimeout, t.startLimit()) + t.ReadTimeout + length
 	began, results := time.Now(), make(chan decoded, 1)
 	go func() { results <- decode(ctx, t, length) }()
 	timer := time.NewTimer(limit)
@@ -35,6 +35,8 @@ func (r *Report) probeDecoder(ctx context.Context, t target, length time.Duratio
 	select {
 	case d := <-results:
 		r.take(began, d)
+	case <-ctx.Done():
+		r.step(began, "decode it", ctx.Err())
 	case <-timer.C:
 		r.step(began, "decode it", &FaultError{FaultTimeout, fmt.Errorf("nothing came back from the driver in %v", limit)})
 	}
@@ -121,6 +123,9 @@ func (r *Report) note() {
 		add("fewer than two keyframes came: after a reconnect nothing is seen until one does; set the camera's keyframe (GOP, I-frame) interval to about one second")
 	case r.KeyframeSeconds > 2:
 		add("keyframes are %.1f s apart: after a reconnect nothing is seen for up to that long; set the camera's keyframe (GOP, I-frame) interval to about one second", r.KeyframeSeconds)
+	}
+	if network && r.MeasuredFPS == 0 {
+		add("fewer than two pictures came, so the camera's rate is not known: measure for longer, and set stall_after to at least five times the time between two pictures")
 	}
 	if network && r.Codec == codecH265 && r.Decoder == DecoderFFmpeg {
 		add("H.265 is decoded on the CPU here, which costs more than H.264: use H.264 if the camera has it")

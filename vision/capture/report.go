@@ -47,6 +47,7 @@ const (
 	FaultPath         Fault = "wrong-path"   // RTSP 404
 	FaultAnswer       Fault = "answer"       // another refusal, or not RTSP
 	FaultVideo        Fault = "no-video"     // the stream has none that can be decoded
+	FaultKeyframe     Fault = "no-keyframe"  // pictures come, and none that decoding can begin with
 )
 
 // Decoder names what decodes an RTSP camera's pictures.

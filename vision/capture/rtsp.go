@@ -6,9 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"gocv.io/x/gocv"
+
+	"outstation/vision"
 )
+
+// decoderWait is how long a decoder may look at pictures before it is open. It
+// takes up to 20 of them, at the camera's rate; see OpenSooner.
+const decoderWait = 30 * time.Second
 
 // openRTSP asks the camera in Go what it has, so that an error has its reason
 // and an absent camera blocks no thread. H.264 and H.265 it also plays in Go,
@@ -33,7 +40,7 @@ func (s *source) openRTSP(ctx context.Context) (*gocv.VideoCapture, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.openFFmpeg()
+	return s.openFFmpeg(s.target.uri, s.target.ReadTimeout)
 }
 
 // openFeed decodes what a session plays.
@@ -42,10 +49,14 @@ func (s *source) openFeed(ctx context.Context, session *session) (*gocv.VideoCap
 	if s.feed, err = openFeed(ctx, s.target, session, s.decoder); err != nil {
 		return nil, err
 	}
+	if err := s.feed.keyframe(s.target.KeyframeWait); err != nil {
+		return nil, err
+	}
 	var video *gocv.VideoCapture
 	fd := s.feed.out.Fd()
 	if s.decoder == DecoderFFmpeg {
-		video, err = opened(gocv.VideoCaptureFileWithAPI(fmt.Sprintf("pipe:%d", fd), gocv.VideoCaptureFFmpeg))
+		// Its own limit of a read only has to be longer than the feed's.
+		video, err = s.openFFmpeg(fmt.Sprintf("pipe:%d", fd), s.target.ReadTimeout+decoderWait)
 	} else {
 		video, err = opened(gocv.VideoCaptureFileWithAPI(decodePipeline(s.decoder, session.codec, fd), gocv.VideoCaptureGstreamer))
 	}
@@ -55,12 +66,24 @@ func (s *source) openFeed(ctx context.Context, session *session) (*gocv.VideoCap
 	return video, err
 }
 
-// openFFmpeg opens OpenCV's own RTSP. It asks for TCP first: that is what
-// OpenCV does unless OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
-func (s *source) openFFmpeg() (*gocv.VideoCapture, error) {
-	t := &s.target
-	return opened(gocv.VideoCaptureFileWithAPIParams(t.uri, gocv.VideoCaptureFFmpeg, []gocv.VideoCaptureProperties{
-		propOpenTimeout, gocv.VideoCaptureProperties(t.OpenTimeout.Milliseconds()),
-		propReadTimeout, gocv.VideoCaptureProperties(t.ReadTimeout.Milliseconds()),
+// openFFmpeg opens a feed, or a camera by OpenCV's own RTSP. That asks for TCP
+// first unless OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
+func (s *source) openFFmpeg(uri string, read time.Duration) (*gocv.VideoCapture, error) {
+	return opened(gocv.VideoCaptureFileWithAPIParams(uri, gocv.VideoCaptureFFmpeg, []gocv.VideoCaptureProperties{
+		propOpenTimeout, gocv.VideoCaptureProperties(decoderWait.Milliseconds()),
+		propReadTimeout, gocv.VideoCaptureProperties(read.Milliseconds()),
 	}))
+}
+
+// StartLimit is how long an RTSP camera may take to its first frame. Other
+// sources have no limit of their own.
+func (s *source) StartLimit() time.Duration { return s.target.startLimit() }
+
+// startLimit is the time for two answers, a keyframe, and the pictures that the
+// decoder looks at.
+func (t *target) startLimit() time.Duration {
+	if t.kind != vision.KindRTSP {
+		return 0
+	}
+	return 2*t.OpenTimeout + t.KeyframeWait + decoderWait
 }

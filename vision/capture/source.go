@@ -59,7 +59,8 @@ func newSource(t target) vision.Source {
 	return s
 }
 
-// Open connects. It blocks at most twice OpenTimeout for RTSP.
+// Open connects. It blocks at most for StartLimit for RTSP, and ends with ctx,
+// unless OpenCV speaks RTSP itself: then it may go on for decoderWait.
 func (s *source) Open(ctx context.Context) error {
 	s.ctx = ctx
 	video, err := s.open(ctx)
