@@ -83,6 +83,63 @@ func TestTheSnippetFitsASlowCamera(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(text), &list); err != nil || len(list) != 1 || list[0].StallAfter != 50*time.Second || strings.Contains(text, "xxxxx") {
 		t.Errorf("%v, %+v in\n%s", err, list, text)
 	}
+	for kind, want := range map[string]time.Duration{vision.KindRTSP: 5 * time.Second, vision.KindGst: 50 * time.Second} {
+		if got := stallAfter(capture.Report{Kind: kind, MeasuredFPS: 1, FirstFrameMS: 25_000}); got != want {
+			t.Errorf("%s that begins after 25 s: %v, want %v", kind, got, want)
+		}
+	}
+}
+
+// TestWhatTheProbeOfASlowCameraSaysWorks: of a picture a second and a keyframe in
+// ten, the camera that it prints comes up with its first connection.
+func TestWhatTheProbeOfASlowCameraSaysWorks(t *testing.T) {
+	clip, err := rtsptest.Encode(rtsptest.H264, 328, 250)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := rtsptest.Start(rtsptest.Options{Clip: clip, FPS: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	code, out, errOut := command("camera", "probe", s.URL(), "--for=3s")
+	_, snippet, found := strings.Cut(out, "below vision.cameras:\n")
+	cfg, err := parseConfig("probe", []byte(minimal+"vision:\n  cameras:\n"+snippet), nil)
+	if code != 0 || !found || err != nil {
+		t.Fatalf("status %d, %v\n%s%s", code, err, out, errOut)
+	}
+	cam := cfg.Vision.Cameras[0]
+	source, err := newSource(cam, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for time.Since(s.Sent(0)) > 500*time.Millisecond { // the next keyframe is far then
+		time.Sleep(10 * time.Millisecond)
+	}
+	before := s.Played()
+	p, err := vision.New(vision.Options{Cameras: []vision.CameraOptions{{ID: cam.ID, Kind: vision.Kind(cam.Source), NewSource: source, StallAfter: cam.StallAfter}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go p.Serve(t.Context()) //nolint:errcheck // Close waits for it
+	defer p.Close()
+	for deadline := time.Now().Add(time.Minute); p.Stats().Cameras[0].Frames < 3; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no frames: %+v", p.Stats().Cameras[0])
+		}
+	}
+	if n := s.Played() - before; n != 1 {
+		t.Errorf("it took %d connections", n)
+	}
+}
+
+// TestAReadEndsBeforeTheCameraIsGivenUp, whatever its stall_after.
+func TestAReadEndsBeforeTheCameraIsGivenUp(t *testing.T) {
+	for _, stall := range []time.Duration{time.Second, vision.DefaultStallAfter, 5 * time.Minute} {
+		if got := captureOptions(CameraConfig{Source: "rtsp://h/s", StallAfter: stall}, nil).ReadTimeout; got >= stall || got < stall/2 {
+			t.Errorf("stall_after %v: a read ends after %v", stall, got)
+		}
+	}
 }
 
 // TestCameraSourcesAreChecked with the place of what is wrong.

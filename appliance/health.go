@@ -177,7 +177,8 @@ func visionCheck(f facts) wire.Check {
 		c.Checks = append(c.Checks, classifierCheck(m))
 	}
 	for _, cam := range f.vision.Cameras {
-		c.Checks = append(c.Checks, refusedCheck(reducedCheck(withSkips(cameraCheck(cam), f.skips[cam.ID]), cam), f.snapshots.Cameras[cam.ID].refused))
+		out := refusedCheck(reducedCheck(withSkips(cameraCheck(cam), f.skips[cam.ID]), cam), f.snapshots.Cameras[cam.ID].refused)
+		c.Checks = append(c.Checks, stuckDetail(out, cam, f))
 	}
 	c.Checks = append(append(c.Checks, stuckCheck(f)...), blindCheck(f.blind)...)
 	c.Checks = append(append(c.Checks, tracksCheck(f.tracks)...), heatCheck(f)...)

@@ -20,6 +20,10 @@ const restartCode = 3
 // at once after the start is not mended by restarts.
 const restartUptime = 10 * time.Minute
 
+// restartUptimeOne is how many times that long a process lives at least before it
+// restarts itself for single cameras, while others work.
+const restartUptimeOne = 6
+
 // restartError says why the appliance ends to be started again.
 type restartError struct{ error }
 
@@ -47,7 +51,7 @@ func (a *app) openRestart(opt appOptions) error {
 			case <-ctx.Done():
 				return
 			}
-			if err := a.vision.Stats().Stuck(); err != nil && time.Since(a.started) >= after {
+			if err := restartDue(a.vision.Stats(), after, time.Since(a.started), time.Now()); err != nil {
 				// Now, as the process may not live to the end of Close; cameras are no fault of a model on trial.
 				if err := a.models.end(); err != nil {
 					a.log.Error("a restart because of cameras counts against the models on trial", "error", err)
@@ -58,6 +62,46 @@ func (a *app) openRestart(opt appOptions) error {
 		}
 	})
 	return nil
+}
+
+// restartDue says why a process that has been up that long is to be started
+// again, or nothing. after is restartUptime.
+//
+// A single camera at its own bound is a reason too, once it has been stuck for
+// after. It must have had frames from this process: one that had none was not
+// mended by the last start, and would restart the others' appliance for ever.
+func restartDue(s vision.Stats, after, up time.Duration, now time.Time) error {
+	if err := s.Stuck(); err != nil && up >= after {
+		return err
+	}
+	for _, c := range s.Cameras {
+		if left, will := restartIn(c, after, up, now); will && left <= 0 {
+			return fmt.Errorf("camera %q, for %v: %w", c.ID, now.Sub(c.Since).Round(time.Second), vision.ErrStuck)
+		}
+	}
+	return nil
+}
+
+// restartIn is how long it takes until a camera that is stuck is a reason for
+// a restart, if it will be one.
+func restartIn(c vision.CameraStats, after, up time.Duration, now time.Time) (left time.Duration, will bool) {
+	if c.Reason != vision.ReasonStuck || c.Frames == 0 {
+		return 0, false
+	}
+	return max(after-now.Sub(c.Since), restartUptimeOne*after-up), true
+}
+
+// stuckDetail adds to a camera's check what becomes of one that is stuck.
+func stuckDetail(out wire.Check, c vision.CameraStats, f facts) wire.Check {
+	if c.Reason != vision.ReasonStuck || f.vision.Stuck() != nil {
+		return out
+	}
+	if left, will := restartIn(c, restartUptime, f.now.Sub(f.started), f.now); will {
+		out.Detail += "; the appliance restarts itself for it in " + max(0, left).Round(time.Second).String()
+	} else {
+		out.Detail += "; it has given no frame since the start, so another start would not help: check the camera and its driver, then start the appliance again"
+	}
+	return out
 }
 
 // stuckCheck says that a restart is due; nil when it is not.

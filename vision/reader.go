@@ -31,8 +31,8 @@ type reader struct {
 	start     time.Duration // the source's StartLimit
 	given     bool          // given up for its silence: its context has ended
 	stuck     bool          // its call did not return for that
-	abandoned bool // the camera goes on without it
-	ended     bool // its source is closed
+	abandoned bool          // the camera goes on without it
+	ended     bool          // its source is closed
 }
 
 // connect starts a reader.

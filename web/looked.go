@@ -91,7 +91,7 @@ func blindWords(reason string) string {
 func (k sink) looked(c Camera, labels []string) {
 	k.counter("camera_masked_total", "Frames kept from the detector by a motion gate or a mask.", c.Masked, labels...)
 	k.seconds("camera_stalled_seconds_total", "Time in which frames were expected and none came.", c.StalledS, labels...)
-	k.counter("camera_abandoned_total", "Connections given up in a call that did not return.", c.Abandoned, labels...)
+	k.counter("camera_abandoned_total", "Connections given up for their silence.", c.Abandoned, labels...)
 	k.gauge("camera_stuck_calls", "Calls into the camera's source that have not returned.", float64(c.Stuck), labels...)
 	if c.Looked == nil {
 		return

@@ -98,7 +98,7 @@ type Camera struct {
 
 	Masked    uint64  `json:"masked"`    // kept from the detector: nothing moved, or a mask hid all of it
 	StalledS  float64 `json:"stalled_s"` // seconds in which frames were expected and none came
-	Abandoned uint64  `json:"abandoned"` // connections given up in a call that did not return
+	Abandoned uint64  `json:"abandoned"` // connections given up for their silence
 	Stuck     int     `json:"stuck"`     // such calls that still have not returned
 	// Looked is absent for a camera that is not inspected.
 	Looked *Looked `json:"looked,omitempty"`

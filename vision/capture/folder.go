@@ -73,15 +73,22 @@ type stamp struct {
 // listing is what is known of a watched directory: bounded by maxFiles and
 // by what is in it.
 type listing struct {
+	took   time.Duration    // the last look
 	taken  map[string]stamp // given to the reader
 	before map[string]stamp // seen by the last look
 }
+
+// rest is how long to wait for the next look: so long that looking takes at
+// most a tenth of the time, however many files there are.
+func (l *listing) rest() time.Duration { return min(max(lookEvery, 9*l.took), lookAtLeast) }
 
 // look reads the directory and returns, in the order of their names, the files
 // that are new or changed. Where settled is set, a file must have been the same
 // at the last look: it is being written otherwise. Hidden files and
 // directories are no part of it.
 func (l *listing) look(dir string, settled bool) (fresh []string, err error) {
+	began := time.Now()
+	defer func() { l.took = time.Since(began) }()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err

@@ -17,9 +17,13 @@ import (
 	"outstation/vision"
 )
 
-// lookEvery is how often a watched directory is looked at. A picture is read
-// after two looks that found it the same.
-const lookEvery = 200 * time.Millisecond
+// lookEvery is how often a watched directory is looked at, and lookAtLeast how
+// often where that takes long. A picture is read after two looks that found it
+// the same.
+const (
+	lookEvery   = 200 * time.Millisecond
+	lookAtLeast = 30 * time.Second
+)
 
 // maxPicture is the largest file that is read, in bytes.
 const maxPicture = 512 << 20
@@ -98,7 +102,7 @@ func (p *pictures) next() (name string, err error) {
 	for len(p.waiting) == 0 {
 		if !p.target.folder.watch {
 			err = p.again()
-		} else if err = sleep(p.ctx, lookEvery); err == nil {
+		} else if err = sleep(p.ctx, p.listing.rest()); err == nil {
 			p.waiting, err = p.listing.look(p.target.folder.path, true)
 		}
 		switch {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gocv.io/x/gocv"
@@ -147,5 +148,45 @@ func TestDirectoriesThatCannotBeRead(t *testing.T) {
 	src := open(t, Options{URL: "dir://" + words, Loop: true})
 	if _, err := src.Read(); !errors.Is(err, ErrRead) || errors.Is(err, io.EOF) {
 		t.Errorf("a directory of words: %v, want ErrRead", err)
+	}
+}
+
+// TestALargeDirectoryIsLookedAtLessOften: looking takes a tenth of the time.
+func TestALargeDirectoryIsLookedAtLessOften(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.png")
+	picture(t, file, 80, 64, 48)
+	for took, want := range map[time.Duration]time.Duration{
+		time.Millisecond: lookEvery, 100 * time.Millisecond: 900 * time.Millisecond, time.Hour: lookAtLeast,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			factory, err := Factory(Options{URL: "dir://" + dir + "?watch=1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			src := factory().(*pictures)
+			if err := src.Open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			src.listing.took = took // as if there were many files; here looks take no time
+			began := time.Now()
+			expectGrey(t, src, 80, 64, 48)
+			if waited := time.Since(began); waited != want {
+				t.Errorf("after a look of %v: the next after %v, want %v", took, waited, want)
+			}
+			if err := src.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestALookSaysHowLongItTook.
+func TestALookSaysHowLongItTook(t *testing.T) {
+	dir := t.TempDir()
+	picture(t, filepath.Join(dir, "a.png"), 80, 64, 48)
+	var l listing
+	if _, err := l.look(dir, true); err != nil || l.took <= 0 {
+		t.Errorf("%v, %v", l.took, err)
 	}
 }

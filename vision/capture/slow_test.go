@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -115,7 +116,19 @@ func TestASilentReadEndsWithItsContext(t *testing.T) {
 						t.Fatal(err)
 					}
 					s.Die(true)
-					go func() { ended <- failure(src) }()
+					var last atomic.Int64
+					go func() {
+						for {
+							last.Store(time.Now().UnixNano())
+							f, err := src.Read()
+							if err != nil {
+								ended <- err
+								return
+							}
+							f.Image.Close()
+						}
+					}()
+					eventually(t, "a read waits", func() bool { n := last.Load(); return n > 0 && time.Since(time.Unix(0, n)) > time.Second })
 				} else {
 					afterAKeyframe(t, s)
 					go func() { ended <- src.Open(ctx) }()
@@ -162,7 +175,9 @@ func TestEightCamerasBehindADeadSwitch(t *testing.T) {
 	}
 	eventually(t, "online", every(func(c vision.CameraStats) bool { return c.State == vision.Online }))
 	s.Die(true)
-	eventually(t, "given up", every(func(c vision.CameraStats) bool { return c.Abandoned > 0 && c.StuckReaders == 0 && c.State == vision.Blind }))
+	eventually(t, "given up", every(func(c vision.CameraStats) bool {
+		return c.Abandoned > 0 && c.StuckReaders == 0 && c.State == vision.Blind
+	}))
 }
 
 // TestACancelledProbeReturns although its driver does not: a pipe that nobody
