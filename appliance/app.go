@@ -84,6 +84,7 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 	a := newApp(cfg, log)
 	a.config.file, a.config.level, a.config.inUse = opt.file, opt.level, cfg
 	for _, open := range []func() error{
+		a.prepareProcess, // before anything else runs C code
 		func() error { return a.openQueue(opt) },
 		a.openDemo,
 		a.openUplink,
@@ -248,6 +249,14 @@ func (a *app) openBroker(opt appOptions) error {
 	return nil
 }
 
+// prepareProcess sets what cameras need of the whole process.
+func (a *app) prepareProcess() error {
+	if err := prepareCapture(); err != nil {
+		a.log.Warn("cameras", "error", err)
+	}
+	return nil
+}
+
 // prepareVision makes the pipeline, which health looks at. It reads which
 // versions of the store are active, and opens none.
 func (a *app) prepareVision() (err error) {
@@ -257,9 +266,6 @@ func (a *app) prepareVision() (err error) {
 		Classifiers: a.cfg.Vision.classifiers(), Logger: a.log.With("part", "vision"), Shed: a.cfg.Vision.Throttle.options(),
 	}
 	opt.Shed.Temperature = temperature(os.DirFS(thermalRoot))
-	if err := prepareCapture(); err != nil {
-		a.log.Warn("cameras", "error", err)
-	}
 	a.models = newModelKeeper(a.cfg, a.log.With("part", "models"))
 	a.models.start()
 	a.onClose(a.models.end)

@@ -71,6 +71,65 @@ func TestASlowCameraComesUp(t *testing.T) {
 	}
 }
 
+// TestFFmpegOpensAfterFewPictures: after ten, and no more come.
+func TestFFmpegOpensAfterFewPictures(t *testing.T) {
+	if got := os.Getenv(ffmpegVariable); got != ffmpegOptions {
+		t.Skipf("%s is set from outside: %q", ffmpegVariable, got)
+	}
+	for _, codec := range []string{rtsptest.H264, rtsptest.H265} {
+		t.Run(codec, func(t *testing.T) {
+			s := camera(t, rtsptest.Options{Clip: coded(t, codec, 328, 250)})
+			o, err := parse(Options{URL: s.URL()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			live, err := describe(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer live.close()
+			units := make(chan unit, 100)
+			if err := live.play(t.Context(), o, func(u unit) { units <- u }); err != nil {
+				t.Fatal(err)
+			}
+			out, in, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			write, err := newPack(DecoderFFmpeg, codec, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := 0; n < 10; {
+				u := <-units
+				if n == 0 && !live.keyframe(u.nals) {
+					continue
+				}
+				if n == 0 {
+					u.nals = append(live.parameters(), u.nals...)
+				}
+				if err := write(u.nals, time.Duration(n)*time.Second/2); err != nil {
+					t.Fatal(err)
+				}
+				n++
+			}
+			live.close()
+			late := time.AfterFunc(20*time.Second, func() { in.Close() }) // ends the call
+			video, err := opened(gocv.VideoCaptureFileWithAPI(fmt.Sprintf("pipe:%d", out.Fd()), gocv.VideoCaptureFFmpeg))
+			if !late.Stop() {
+				t.Error("it waited for more than ten pictures")
+			}
+			if in.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := video.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestNoKeyframeIsTheCamerasError, which says what to do, and not that it was
 // silent.
 func TestNoKeyframeIsTheCamerasError(t *testing.T) {
