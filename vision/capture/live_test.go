@@ -116,7 +116,9 @@ func TestALiveCameraComesBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.next(t, at, "online ")
-			if c := p.Stats().Cameras[0]; c.Width != 500 || c.Height != 346 || c.Reconnects < 2 || c.Inspected == 0 {
+			// It is online with a frame's arrival, before the size is known.
+			eventually(t, "the new size", func() bool { c := p.Stats().Cameras[0]; return c.Width == 500 && c.Height == 346 })
+			if c := p.Stats().Cameras[0]; c.Reconnects < 2 || c.Inspected == 0 || c.StuckReaders != 0 {
 				t.Errorf("got %+v", c)
 			}
 		})
