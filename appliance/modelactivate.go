@@ -89,7 +89,7 @@ func (k *modelKeeper) try(ctx context.Context, v models.Manifest, gate bool, out
 			return tried, fmt.Errorf("%s@%s cannot be loaded: %w", v.Name, models.Short(v.SHA256), err)
 		}
 		tried = append(tried, ready{m, d})
-		g, err := k.judge(ctx, d, m, v, gate)
+		g, err := k.judge(ctx, d, v, gate)
 		out.Gate = &g
 		if errors.Is(err, models.ErrGate) {
 			err = errors.Join(err, k.store.NoteGate(v.Name, v.SHA256, g))
@@ -122,9 +122,9 @@ func (k *modelKeeper) openBest(ctx context.Context, m ModelConfig, sha string) (
 }
 
 // judge is gate, or says that it was skipped.
-func (k *modelKeeper) judge(ctx context.Context, d vision.Detector, m ModelConfig, v models.Manifest, gate bool) (models.Gate, error) {
+func (k *modelKeeper) judge(ctx context.Context, d vision.Detector, v models.Manifest, gate bool) (models.Gate, error) {
 	if gate {
-		return k.gate(ctx, d, m, v)
+		return k.gate(ctx, d, v)
 	}
 	info := d.Info()
 	return models.Gate{At: k.now().UTC(), Skipped: true, Provider: info.Provider, Runtime: info.Runtime,

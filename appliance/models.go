@@ -164,7 +164,15 @@ func (k *modelKeeper) openVersion(ctx context.Context, m ModelConfig, sha string
 	if err != nil {
 		return nil, err
 	}
-	return k.newDetector(k.cfg, k.cfg.lowered(m.stored(k.store, v)))(ctx)
+	m = m.stored(k.store, v)
+	if v.Golden() {
+		// What is wrong with the frames is for the gate to say; it is no reason
+		// not to serve what was active before.
+		if floor, err := models.GoldenFloor(os.DirFS(k.goldenOf(v))); err == nil {
+			m = m.down(floor)
+		}
+	}
+	return k.newDetector(k.cfg, k.cfg.lowered(m))(ctx)
 }
 
 // goBack notes a rollback that has been carried out.
@@ -345,9 +353,9 @@ func (k *modelKeeper) goldenOf(v models.Manifest) string {
 }
 
 // gate tries a detector on the golden frames of its version.
-func (k *modelKeeper) gate(ctx context.Context, d vision.Detector, m ModelConfig, v models.Manifest) (models.Gate, error) {
+func (k *modelKeeper) gate(ctx context.Context, d vision.Detector, v models.Manifest) (models.Gate, error) {
 	if !v.Golden() {
 		return models.Gate{}, fmt.Errorf("%w: %s@%s; add it with --golden, or activate it with --no-gate if you have to", models.ErrNoGolden, v.Name, models.Short(v.SHA256))
 	}
-	return models.RunGate(ctx, os.DirFS(k.goldenOf(v)), d, m.stored(k.store, v).Confidence, k.now())
+	return models.RunGate(ctx, os.DirFS(k.goldenOf(v)), d, k.now())
 }
