@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"outstation/vision"
@@ -148,9 +150,14 @@ func (c *modelActivateCommand) Run(e *env) error {
 	}
 	var done activation
 	path := "api/v1/models/" + url.PathEscape(name) + "/activate"
+	told, stop := context.WithCancel(e.ctx)
+	var telling sync.WaitGroup
+	telling.Go(func() { tellActivation(told, c, e.errOut, name, tellAfter, tellAgain) })
 	err = c.do(e.ctx, request{method: http.MethodPost, path: path, form: form}, func(body io.Reader) error {
 		return json.NewDecoder(body).Decode(&done)
 	})
+	stop()
+	telling.Wait()
 	if err != nil {
 		return err
 	}

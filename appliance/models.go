@@ -35,10 +35,11 @@ type modelKeeper struct {
 	changing sync.Mutex // held by what changes a model
 	ended    sync.Once
 
-	mu     sync.Mutex
-	states map[string]storedState // of each name in use
-	events []modelEvent
-	lost   int // events that were left out at the front
+	mu         sync.Mutex
+	states     map[string]storedState // of each name in use
+	activating *activating            // nil when nothing is
+	events     []modelEvent
+	lost       int // events that were left out at the front
 }
 
 // storedState is what is known of one model of the store that is in use.
@@ -329,6 +330,8 @@ type modelFacts struct {
 	names  map[string]string      // in the store, by the name in the configuration
 	events []modelEvent           // the latest
 	told   int                    // how many there were before these
+
+	activating *activating // nil when nothing is
 }
 
 // facts is safe for concurrent use; nil has none.
@@ -338,7 +341,8 @@ func (k *modelKeeper) facts() modelFacts {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	f := modelFacts{states: map[string]storedState{}, names: map[string]string{}, events: k.events[:len(k.events):len(k.events)], told: k.lost}
+	f := modelFacts{states: map[string]storedState{}, names: map[string]string{}, events: k.events[:len(k.events):len(k.events)], told: k.lost,
+		activating: k.activating}
 	for _, m := range k.cfg.Models {
 		if name, ok := storeName(m.Path); ok {
 			f.states[m.Name], f.names[m.Name] = k.states[name], name
