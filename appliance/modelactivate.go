@@ -43,6 +43,7 @@ func (k *modelKeeper) activate(ctx context.Context, name, prefix string, gate bo
 	if err := needsSidecar(k.store, v); err != nil {
 		return out, err
 	}
+	defer k.begin(name, v.SHA256, before.Current)()
 	tried, err := k.try(ctx, v, gate, &out)
 	if err != nil {
 		return out, err
@@ -51,6 +52,7 @@ func (k *modelKeeper) activate(ctx context.Context, name, prefix string, gate bo
 	if err != nil {
 		return out, errors.Join(err, closeAll(tried))
 	}
+	k.step(stepSwap)
 	err = k.swapOrUndo(ctx, tried, before.Current)
 	if err != nil && before.Current != "" {
 		err = errors.Join(err, k.store.Revert(name, before))
@@ -84,12 +86,14 @@ func (k *modelKeeper) try(ctx context.Context, v models.Manifest, gate bool, out
 		users = []ModelConfig{{Name: v.Name, Path: storePrefix + v.Name}}
 	}
 	for _, m := range users {
+		k.step(stepLoading)
 		d, err := k.openBest(ctx, m, v.SHA256)
 		if err != nil {
 			return tried, fmt.Errorf("%s@%s cannot be loaded: %w", v.Name, models.Short(v.SHA256), err)
 		}
 		tried = append(tried, ready{m, d})
-		g, err := k.judge(ctx, d, m, v, gate)
+		k.step(stepGate)
+		g, err := k.judge(ctx, d, v, gate)
 		out.Gate = &g
 		if errors.Is(err, models.ErrGate) {
 			err = errors.Join(err, k.store.NoteGate(v.Name, v.SHA256, g))
@@ -114,6 +118,7 @@ func (k *modelKeeper) openBest(ctx context.Context, m ModelConfig, sha string) (
 		return d, err
 	}
 	k.log.Info("a model that is to be activated is being made", "model", m.Name, "what", u.Pending())
+	k.step("making " + u.Pending())
 	better, err := u.Upgrade(ctx)
 	if errClose := d.Close(); errClose != nil {
 		k.log.Warn("closing a detector that served while a better one was made", "model", m.Name, "error", errClose)
@@ -122,9 +127,9 @@ func (k *modelKeeper) openBest(ctx context.Context, m ModelConfig, sha string) (
 }
 
 // judge is gate, or says that it was skipped.
-func (k *modelKeeper) judge(ctx context.Context, d vision.Detector, m ModelConfig, v models.Manifest, gate bool) (models.Gate, error) {
+func (k *modelKeeper) judge(ctx context.Context, d vision.Detector, v models.Manifest, gate bool) (models.Gate, error) {
 	if gate {
-		return k.gate(ctx, d, m, v)
+		return k.gate(ctx, d, v)
 	}
 	info := d.Info()
 	return models.Gate{At: k.now().UTC(), Skipped: true, Provider: info.Provider, Runtime: info.Runtime,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"outstation/vision"
@@ -23,8 +25,9 @@ type storedModel struct {
 }
 
 // openDetector checks the version and opens it as the configuration says, with
-// so many threads on the CPU where that is not 0.
-func (c storedModel) openDetector(e *env, threads int) (d vision.Detector, v models.Manifest, dir string, err error) {
+// so many threads on the CPU where that is not 0, and returning what it finds
+// down to a confidence.
+func (c storedModel) openDetector(e *env, threads int, floor float64) (d vision.Detector, v models.Manifest, dir string, err error) {
 	cfg, s, err := c.open()
 	if err != nil {
 		return nil, v, "", err
@@ -39,7 +42,7 @@ func (c storedModel) openDetector(e *env, threads int) (d vision.Detector, v mod
 	if users := k.users(v.Name); len(users) > 0 {
 		m = users[0]
 	}
-	d, err = k.openVersion(e.ctx, m, v.SHA256)
+	d, err = k.openVersion(e.ctx, m.down(floor), v.SHA256)
 	return d, v, s.Dir(v.Name, v.SHA256), err
 }
 
@@ -52,7 +55,7 @@ type modelBenchCommand struct {
 
 // Run measures a model.
 func (c *modelBenchCommand) Run(e *env) error {
-	d, v, dir, err := c.openDetector(e, c.Threads)
+	d, v, dir, err := c.openDetector(e, c.Threads, 0)
 	if err != nil {
 		return err
 	}
@@ -100,7 +103,7 @@ type modelExpectCommand struct {
 
 // Run writes golden.json, which must not exist.
 func (c *modelExpectCommand) Run(e *env) error {
-	d, _, _, err := c.openDetector(e, 0)
+	d, _, _, err := c.openDetector(e, 0, c.Floor)
 	if err != nil {
 		return err
 	}
@@ -147,9 +150,14 @@ func (c *modelActivateCommand) Run(e *env) error {
 	}
 	var done activation
 	path := "api/v1/models/" + url.PathEscape(name) + "/activate"
+	told, stop := context.WithCancel(e.ctx)
+	var telling sync.WaitGroup
+	telling.Go(func() { tellActivation(told, c, e.errOut, name, tellAfter, tellAgain) })
 	err = c.do(e.ctx, request{method: http.MethodPost, path: path, form: form}, func(body io.Reader) error {
 		return json.NewDecoder(body).Decode(&done)
 	})
+	stop()
+	telling.Wait()
 	if err != nil {
 		return err
 	}

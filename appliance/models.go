@@ -35,10 +35,11 @@ type modelKeeper struct {
 	changing sync.Mutex // held by what changes a model
 	ended    sync.Once
 
-	mu     sync.Mutex
-	states map[string]storedState // of each name in use
-	events []modelEvent
-	lost   int // events that were left out at the front
+	mu         sync.Mutex
+	states     map[string]storedState // of each name in use
+	activating *activating            // nil when nothing is
+	events     []modelEvent
+	lost       int // events that were left out at the front
 }
 
 // storedState is what is known of one model of the store that is in use.
@@ -164,7 +165,15 @@ func (k *modelKeeper) openVersion(ctx context.Context, m ModelConfig, sha string
 	if err != nil {
 		return nil, err
 	}
-	return k.newDetector(k.cfg, k.cfg.lowered(m.stored(k.store, v)))(ctx)
+	m = m.stored(k.store, v)
+	if v.Golden() {
+		// What is wrong with the frames is for the gate to say; it is no reason
+		// not to serve what was active before.
+		if floor, err := models.GoldenFloor(os.DirFS(k.goldenOf(v))); err == nil {
+			m = m.down(floor)
+		}
+	}
+	return k.newDetector(k.cfg, k.cfg.lowered(m))(ctx)
 }
 
 // goBack notes a rollback that has been carried out.
@@ -321,6 +330,8 @@ type modelFacts struct {
 	names  map[string]string      // in the store, by the name in the configuration
 	events []modelEvent           // the latest
 	told   int                    // how many there were before these
+
+	activating *activating // nil when nothing is
 }
 
 // facts is safe for concurrent use; nil has none.
@@ -330,7 +341,8 @@ func (k *modelKeeper) facts() modelFacts {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	f := modelFacts{states: map[string]storedState{}, names: map[string]string{}, events: k.events[:len(k.events):len(k.events)], told: k.lost}
+	f := modelFacts{states: map[string]storedState{}, names: map[string]string{}, events: k.events[:len(k.events):len(k.events)], told: k.lost,
+		activating: k.activating}
 	for _, m := range k.cfg.Models {
 		if name, ok := storeName(m.Path); ok {
 			f.states[m.Name], f.names[m.Name] = k.states[name], name
@@ -345,9 +357,9 @@ func (k *modelKeeper) goldenOf(v models.Manifest) string {
 }
 
 // gate tries a detector on the golden frames of its version.
-func (k *modelKeeper) gate(ctx context.Context, d vision.Detector, m ModelConfig, v models.Manifest) (models.Gate, error) {
+func (k *modelKeeper) gate(ctx context.Context, d vision.Detector, v models.Manifest) (models.Gate, error) {
 	if !v.Golden() {
 		return models.Gate{}, fmt.Errorf("%w: %s@%s; add it with --golden, or activate it with --no-gate if you have to", models.ErrNoGolden, v.Name, models.Short(v.SHA256))
 	}
-	return models.RunGate(ctx, os.DirFS(k.goldenOf(v)), d, m.stored(k.store, v).Confidence, k.now())
+	return models.RunGate(ctx, os.DirFS(k.goldenOf(v)), d, k.now())
 }

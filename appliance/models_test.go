@@ -463,3 +463,26 @@ func TestAVersionsOwnConfidenceStays(t *testing.T) {
 		t.Errorf("opened with %v down to %v", opened.Confidence, opened.floor)
 	}
 }
+
+// TestAStoredModelReturnsWhatItsGoldenFramesAskFor, whatever is configured to
+// count: else the gate would look for nothing.
+func TestAStoredModelReturnsWhatItsGoldenFramesAskFor(t *testing.T) {
+	k := keep(t, t.TempDir())
+	sum := addFake(t, k.modelKeeper, "finds")
+	for _, c := range []struct {
+		m     ModelConfig
+		floor float64
+	}{
+		{ModelConfig{Name: "inspect", Path: "store:press", Confidence: 0.95}, 0.3}, // that of golden frames which do not say it
+		{ModelConfig{Name: "inspect", Path: "store:press", floor: 0.2}, 0.2},
+	} {
+		var opened ModelConfig
+		k.newDetector = func(cfg VisionConfig, m ModelConfig) vision.OpenDetector { opened = m; return openFake(cfg, m) }
+		if _, err := k.openVersion(t.Context(), c.m, sum); err != nil {
+			t.Fatal(err)
+		}
+		if opened.Confidence != c.m.Confidence || opened.floor != c.floor {
+			t.Errorf("opened with %v down to %v, want %v", opened.Confidence, opened.floor, c.floor)
+		}
+	}
+}

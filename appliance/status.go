@@ -35,10 +35,11 @@ func (a *app) snapshot() web.Snapshot {
 	s := web.Snapshot{
 		DeviceID: a.cfg.DeviceID, Region: a.cfg.Region, Site: a.cfg.Site, Version: version,
 		StartedAt: a.started, Now: f.now, UptimeS: f.now.Sub(a.started).Seconds(),
-		Health:    webHealth(a.health.tree(f)),
-		Cameras:   webCameras(a.cfg.Vision.Cameras, f),
-		Detectors: webDetectors(f),
-		Broker:    webBroker(a, f),
+		Health:     webHealth(a.health.tree(f)),
+		Cameras:    webCameras(a.cfg.Vision.Cameras, f),
+		Detectors:  webDetectors(f),
+		Activating: webActivating(f.models),
+		Broker:     webBroker(a, f),
 
 		Classifiers: webClassifiers(f.vision.Classifiers),
 		Queue:       webQueue(f.queue),

@@ -135,9 +135,18 @@ func (c JudgeConfig) least() float64 {
 // for. For the others, what the model itself says decides what counts.
 func (c VisionConfig) lowered(m ModelConfig) ModelConfig {
 	for _, cam := range c.Cameras {
-		if least := cam.least(); cam.Model == m.Name && least > 0 && (m.floor == 0 || least < m.floor) {
-			m.floor = least
+		if cam.Model == m.Name {
+			m = m.down(cam.least())
 		}
+	}
+	return m
+}
+
+// down is the model with what it finds returned down to a confidence, unless
+// that is 0 or it goes further down already.
+func (m ModelConfig) down(to float64) ModelConfig {
+	if to > 0 && (m.floor == 0 || to < m.floor) {
+		m.floor = to
 	}
 	return m
 }

@@ -1,5 +1,10 @@
 package web
 
+import (
+	"fmt"
+	"time"
+)
+
 // modelNote is a line below a model's name.
 type modelNote struct {
 	Text string
@@ -32,6 +37,30 @@ func modelNotes(d Detector) []modelNote {
 		out = append(out, modelNote{s.Problem, true})
 	}
 	return out
+}
+
+// Activating is the version of a model of the store that is being activated, which may take minutes.
+type Activating struct {
+	Name      string    `json:"name"`             // in the store
+	Version   string    `json:"version"`          // SHA-256
+	Before    string    `json:"before,omitempty"` // SHA-256 of the version that is active meanwhile; "" where none is
+	Since     time.Time `json:"since"`
+	Step      string    `json:"step"` // what is done just now
+	StepSince time.Time `json:"step_since"`
+}
+
+// String says all of it in a sentence without its end.
+func (a Activating) String() string {
+	return fmt.Sprintf("Activating %s@%s since %s: %s since %s; meanwhile %s",
+		a.Name, shortHash(a.Version), stamp(a.Since), a.Step, stamp(a.StepSince), a.Meanwhile())
+}
+
+// Meanwhile says what serves until the version does.
+func (a Activating) Meanwhile() string {
+	if a.Before == "" {
+		return "no version of it is active"
+	}
+	return "version " + shortHash(a.Before) + " stays active"
 }
 
 // shortHash is as much of a hash as tells versions apart.

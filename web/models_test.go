@@ -31,3 +31,21 @@ func TestPageShowsWhatBecameOfAModel(t *testing.T) {
 		t.Error("the page does not say that no version is active")
 	}
 }
+
+// TestPageShowsAnActivation, which may take minutes.
+func TestPageShowsAnActivation(t *testing.T) {
+	s := line()
+	if body := words(t, s); strings.Contains(body, "Activating") {
+		t.Error("nothing is being activated")
+	}
+	s.Activating = &Activating{Name: "press", Version: strings.Repeat("ab", 32), Before: strings.Repeat("cd", 32), Step: "making an engine",
+		Since: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), StepSince: time.Date(2026, 11, 21, 12, 0, 5, 0, time.UTC)}
+	want := "Activating press@abababababab since 2026-11-21 12:00:00 UTC: making an engine since 2026-11-21 12:00:05 UTC; meanwhile version cdcdcdcdcdcd stays active."
+	if body := words(t, s); !strings.Contains(body, want) {
+		t.Errorf("the page does not say %q", want)
+	}
+	s.Activating.Before = ""
+	if body := words(t, s); !strings.Contains(body, "meanwhile no version of it is active") {
+		t.Error("the page does not say that nothing serves")
+	}
+}

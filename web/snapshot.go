@@ -17,6 +17,8 @@ type Snapshot struct {
 	Health    Health     `json:"health"`
 	Cameras   []Camera   `json:"cameras"`
 	Detectors []Detector `json:"detectors"` // empty: nothing is inspected
+	// Activating is the version of a model that is being activated; nil: none is.
+	Activating *Activating `json:"activating,omitempty"`
 	// Classifiers are those of the second stage; empty: there is none.
 	Classifiers []Classifier `json:"classifiers"`
 

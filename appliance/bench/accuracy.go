@@ -68,7 +68,7 @@ func goldenFrames(ctx context.Context) (goldenLine, error) {
 		return goldenLine{}, err
 	}
 	defer d.Close()
-	g, err := models.RunGate(ctx, known.Golden(), d, known.Confidence, time.Now())
+	g, err := models.RunGate(ctx, known.Golden(), d, time.Now())
 	return goldenLine{"accuracy", known.Name, g.Frames, g.Boxes, g.Passed, g.LeastIoU}, err
 }
 

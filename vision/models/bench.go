@@ -72,26 +72,50 @@ func Bench(ctx context.Context, dir fs.FS, d vision.Detector, span time.Duration
 // scaled by OpenCV, many times faster than a picture is.
 type scaledOnce struct {
 	*picture
+	as     scaling
+	pixels []byte
+	scale  float64
+}
+
+// scaling is what a picture is scaled to.
+type scaling struct {
 	width, height int
 	pad           byte
-	pixels        []byte
-	scale         float64
+	stretched     bool
 }
+
+var _ vision.Stretcher = (*scaledOnce)(nil)
 
 // Letterbox scales the first time, and copies from then on.
 func (s *scaledOnce) Letterbox(dst []byte, width, height int, pad byte) (scale float64, err error) {
-	if s.pixels == nil || s.width != width || s.height != height || s.pad != pad {
-		pixels := make([]byte, 3*width*height)
-		if s.scale, err = s.picture.Letterbox(pixels, width, height, pad); err != nil {
-			return 0, err
+	err = s.once(dst, scaling{width, height, pad, false}, func(pixels []byte) (err error) {
+		s.scale, err = s.picture.Letterbox(pixels, width, height, pad)
+		return err
+	})
+	return s.scale, err
+}
+
+// Stretch does the same without keeping the aspect ratio.
+func (s *scaledOnce) Stretch(dst []byte, width, height int) error {
+	return s.once(dst, scaling{width, height, 0, true}, func(pixels []byte) error {
+		return s.picture.Stretch(pixels, width, height)
+	})
+}
+
+// once copies the pixels of a scaling, and has them made when they are not
+// those of the last one.
+func (s *scaledOnce) once(dst []byte, as scaling, scale func([]byte) error) error {
+	n := 3 * max(as.width, 0) * max(as.height, 0)
+	if len(dst) < n || s.pixels == nil || s.as != as {
+		s.pixels = nil
+		pixels := make([]byte, min(n, len(dst))) // too few of them are refused
+		if err := scale(pixels); err != nil {
+			return err
 		}
-		s.pixels, s.width, s.height, s.pad = pixels, width, height, pad
-	}
-	if len(dst) < len(s.pixels) {
-		return s.picture.Letterbox(dst, width, height, pad) // which says what is wrong
+		s.pixels, s.as = pixels, as
 	}
 	copy(dst, s.pixels)
-	return s.scale, nil
+	return nil
 }
 
 // grey is a picture in which there is nothing.
@@ -131,7 +155,7 @@ func Expect(ctx context.Context, dir fs.FS, d vision.Detector, floor float64) (G
 		for _, x := range found {
 			if x.Confidence >= floor {
 				f.Boxes = append(f.Boxes, ExpectedBox{Class: x.Class, Confidence: round(x.Confidence, 1000), Box: ExpectedPos{
-					round(x.Box.X, 10), round(x.Box.Y, 10), round(x.Box.W, 10), round(x.Box.H, 10)}})
+					round(x.Box.X, 100), round(x.Box.Y, 100), max(round(x.Box.W, 100), 0.01), max(round(x.Box.H, 100), 0.01)}}) // without a size it would be refused
 			}
 		}
 		g.Frames = append(g.Frames, f)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"outstation/vision"
-	"outstation/vision/head"
 )
 
 // ErrGate is wrapped by the error of golden frames that did not pass.
@@ -54,10 +53,11 @@ const maxTold = 5
 
 // RunGate lets a detector inspect the golden frames in dir and compares what
 // it finds with what is expected: each box that is not optional has to be found
-// with its class, and nothing else may be. confidence is the least with which
-// the detector was opened, 0 for the default; boxes near it may be missing. Its
-// error wraps ErrGate and names frame, box, got and expected.
-func RunGate(ctx context.Context, dir fs.FS, d vision.Detector, confidence float64, now time.Time) (Gate, error) {
+// with its class, and nothing else may be that counts. The detector has to
+// return all that it finds down to GoldenFloor, whatever is configured to count:
+// what it leaves out is missing. Its error wraps ErrGate and names frame, box,
+// got and expected.
+func RunGate(ctx context.Context, dir fs.FS, d vision.Detector, now time.Time) (Gate, error) {
 	info := d.Info()
 	out := Gate{At: now.UTC().Truncate(time.Second), Provider: info.Provider, Runtime: info.Runtime,
 		Input: fmt.Sprintf("%d×%d", info.InputWidth, info.InputHeight), LeastIoU: 1}
@@ -65,7 +65,6 @@ func RunGate(ctx context.Context, dir fs.FS, d vision.Detector, confidence float
 	if err != nil {
 		return out, fmt.Errorf("golden frames: %w", err)
 	}
-	floor := max(g.Floor, cmp.Or(confidence, head.DefaultConfidence))
 	var wrong []string
 	for _, f := range g.Frames {
 		if err := ctx.Err(); err != nil {
@@ -80,7 +79,7 @@ func RunGate(ctx context.Context, dir fs.FS, d vision.Detector, confidence float
 			wrong = append(wrong, fmt.Sprintf("%s: %v", f.File, err))
 			continue
 		}
-		for _, w := range out.compare(f, slices.Clone(found), g.Tolerance, floor) {
+		for _, w := range out.compare(f, slices.Clone(found), g, info) {
 			wrong = append(wrong, f.File+": "+w)
 		}
 		out.Frames++
@@ -98,14 +97,16 @@ func RunGate(ctx context.Context, dir fs.FS, d vision.Detector, confidence float
 }
 
 // compare matches what was found in one frame with what is expected, the
-// surest first, and says what differs.
-func (g *Gate) compare(f GoldenFrame, found []vision.Detection, t Tolerance, floor float64) (wrong []string) {
+// surest first, and says what differs. What is left over is wrong only where it
+// would count for a camera.
+func (g *Gate) compare(f GoldenFrame, found []vision.Detection, want Golden, info vision.DetectorInfo) (wrong []string) {
+	t := want.Tolerance
 	expected := slices.Clone(f.Boxes)
 	slices.SortStableFunc(expected, func(a, b ExpectedBox) int { return cmp.Compare(b.Confidence, a.Confidence) })
 	for _, e := range expected {
 		i, iou := closest(e, found)
 		if i < 0 || iou < t.IoU {
-			if !e.Optional && e.Confidence >= floor+t.Confidence {
+			if want.requires(e) {
 				wrong = append(wrong, fmt.Sprintf("expected %s, got %s", e, nearest(i, iou, found, t)))
 			}
 			continue
@@ -121,11 +122,20 @@ func (g *Gate) compare(f GoldenFrame, found []vision.Detection, t Tolerance, flo
 		}
 	}
 	for _, d := range found {
-		if d.Confidence >= floor+t.Confidence {
+		if d.Confidence >= max(want.Floor, counts(info, d.Class))+t.Confidence {
 			wrong = append(wrong, fmt.Sprintf("got %s, which nobody expects", describe(d)))
 		}
 	}
 	return wrong
+}
+
+// counts is from where on a detection of a class counts, 0 where the detector
+// returns no others.
+func counts(info vision.DetectorInfo, class string) float64 {
+	if own, differs := info.ClassConfidence[class]; differs {
+		return own
+	}
+	return info.Confidence
 }
 
 // closest is the detection of the same class that overlaps the most, or -1.

@@ -15,8 +15,9 @@ import (
 
 // finds is a detector that always finds the same.
 type finds struct {
-	boxes []vision.Detection
-	err   error
+	boxes  []vision.Detection
+	err    error
+	counts float64 // from where on a detection counts
 }
 
 var _ vision.Detector = finds{}
@@ -24,8 +25,9 @@ var _ vision.Detector = finds{}
 func (f finds) Detect(vision.Frame) ([]vision.Detection, vision.Timing, error) {
 	return f.boxes, vision.Timing{Run: time.Millisecond}, f.err
 }
-func (finds) Info() vision.DetectorInfo {
-	return vision.DetectorInfo{Provider: "cpu", Runtime: "fake 1", InputWidth: 640, InputHeight: 384}
+func (f finds) Info() vision.DetectorInfo {
+	return vision.DetectorInfo{Provider: "cpu", Runtime: "fake 1", InputWidth: 640, InputHeight: 384, Confidence: f.counts,
+		ClassConfidence: map[string]float64{"hole": 0.5}}
 }
 func (finds) Close() error { return nil }
 
@@ -51,7 +53,7 @@ func TestGateComparesClassBoxAndConfidence(t *testing.T) {
 		"too many":            {[]vision.Detection{right, part(0.7, 40, 4, 9, 9)}, "got part 0.70 at x 40.0 y 4.0, 9.0×9.0, which nobody expects"},
 		"twice":               {[]vision.Detection{right, right}, "which nobody expects"},
 	} {
-		g, err := RunGate(t.Context(), someGolden(), finds{boxes: c.found}, 0, time.Now())
+		g, err := RunGate(t.Context(), someGolden(), finds{boxes: c.found}, time.Now())
 		if passed := err == nil; passed != (c.want == "") || g.Passed != passed {
 			t.Errorf("%s: got %+v, %v", name, g, err)
 			continue
@@ -63,23 +65,46 @@ func TestGateComparesClassBoxAndConfidence(t *testing.T) {
 			t.Errorf("%s: got %+v", name, g)
 		}
 	}
-	if g, err := RunGate(t.Context(), someGolden(), finds{err: errors.New("no memory")}, 0, time.Now()); !errors.Is(err, ErrGate) || !strings.Contains(err.Error(), "no memory") || g.Passed {
+	if g, err := RunGate(t.Context(), someGolden(), finds{err: errors.New("no memory")}, time.Now()); !errors.Is(err, ErrGate) || !strings.Contains(err.Error(), "no memory") || g.Passed {
 		t.Errorf("a detector that fails: %+v, %v", g, err)
 	}
 }
 
-// TestGateKnowsTheConfiguredConfidence: what is configured away need not be
-// found, and an optional box may be missing.
+// TestGateKnowsTheConfiguredConfidence: what has to be found has to be, though
+// the configuration counts only what is surer; what is left over is wrong from
+// where on it counts.
 func TestGateKnowsTheConfiguredConfidence(t *testing.T) {
-	if g, err := RunGate(t.Context(), someGolden(), finds{}, 0.85, time.Now()); err != nil || g.Boxes != 0 {
-		t.Errorf("got %+v, %v", g, err)
+	right, hole := part(0.9, 4, 4, 20, 20), part(0.62, 30, 4, 9, 9)
+	hole.Class = "hole"
+	for name, c := range map[string]struct {
+		found []vision.Detection
+		want  string // "" passes
+	}{
+		"nothing":              {nil, "expected part 0.90"},
+		"what is expected":     {[]vision.Detection{right}, ""},
+		"what does not count":  {[]vision.Detection{right, part(0.8, 40, 4, 9, 9)}, ""},
+		"what counts":          {[]vision.Detection{right, part(0.96, 40, 4, 9, 9)}, "got part 0.96"},
+		"a class of its own":   {[]vision.Detection{right, hole}, "got hole 0.62"},
+		"another, less surely": {[]vision.Detection{part(0.7, 4, 4, 20, 20)}, "got it with confidence 0.70"},
+	} {
+		g, err := RunGate(t.Context(), someGolden(), finds{boxes: c.found, counts: 0.85}, time.Now())
+		if passed := err == nil; passed != (c.want == "") || g.Passed != passed || passed && g.Boxes != 1 {
+			t.Errorf("%s: got %+v, %v", name, g, err)
+		}
+		if c.want != "" && (!errors.Is(err, ErrGate) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
+}
+
+// TestAnOptionalBoxMayBeMissing, and there.
+func TestAnOptionalBoxMayBeMissing(t *testing.T) {
 	golden := someGolden()
 	golden["golden.json"].Data = []byte(`{"floor":0.2,"tolerance":{"iou":0.5,"confidence":0.3},"frames":[{"file":"a.png","boxes":[
 		{"class":"part","confidence":0.9,"box":{"x":4,"y":4,"w":20,"h":20}},
 		{"class":"part","confidence":0.8,"box":{"x":34,"y":4,"w":20,"h":20},"optional":true}]}]}`)
 	for _, found := range [][]vision.Detection{{part(0.7, 6, 4, 20, 20)}, {part(0.7, 6, 4, 20, 20), part(0.9, 34, 4, 20, 20)}} {
-		if g, err := RunGate(t.Context(), golden, finds{boxes: found}, 0, time.Now()); err != nil || g.Boxes != 1 {
+		if g, err := RunGate(t.Context(), golden, finds{boxes: found}, time.Now()); err != nil || g.Boxes != 1 {
 			t.Errorf("%v: got %+v, %v", found, g, err)
 		}
 	}
@@ -92,6 +117,7 @@ func TestGoldenFramesThatProveNothingAreRefused(t *testing.T) {
 		`{"frames":[]}`: "expected 1 to 64 frames, got 0",
 		`{"frames":[{"file":"a.png","boxes":[]}]}`:                                                              "prove nothing",
 		`{"frames":[{"file":"a.png","boxes":[` + box + `,"optional":true}]}]}`:                                  "prove nothing",
+		`{"floor":0.85,"frames":[{"file":"a.png","boxes":[` + box + `}]}]}`:                                     "a confidence of at least 0.95",
 		`{"frames":[{"file":"../a.png","boxes":[` + box + `}]}]}`:                                               `got "../a.png"`,
 		`{"frames":[{"file":"golden.json","boxes":[` + box + `}]}]}`:                                            `got "golden.json"`,
 		`{"frames":[{"file":"a.png","boxes":[` + box + `}]},{"file":"a.png"}]}`:                                 "each frame's file once",
@@ -131,6 +157,17 @@ func TestPicturesAreScaledAsCamerasFramesAre(t *testing.T) {
 	boxed := make([]byte, 3*32*32)
 	if scale, err := p.Letterbox(boxed, 32, 32, 9); err != nil || scale != 0.5 {
 		t.Fatal(scale, err)
+	}
+	wide := make([]byte, 3*32*24)
+	if err := p.Stretch(wide, 32, 24); err != nil || !bytes.Equal(wide, boxed[:len(wide)]) {
+		t.Errorf("stretched by the same in both directions it differs from what is letterboxed (%v)", err)
+	}
+	high := make([]byte, 3*16*48) // four pixels of a row become one
+	if err := p.Stretch(high, 16, 48); err != nil || high[0] != byte((1+2)/2.0+0.5) || high[3*16] != high[0]+64 {
+		t.Errorf("the first pixels of two rows are %d and %d (%v)", high[0], high[3*16], err)
+	}
+	if err := p.Stretch(high[1:], 16, 48); err == nil {
+		t.Error("a memory that is too small is taken")
 	}
 	if got, want := boxed[0], byte((0+1+64+65)/4+1); got != want { // the mean of four, rounded
 		t.Errorf("the first pixel is %d, want %d", got, want)
@@ -173,7 +210,20 @@ func TestBenchScalesOnce(t *testing.T) {
 			t.Errorf("%d: got %v, %v", side, scale, err)
 		}
 	}
+	for _, wide := range []int{32, 32, 16} {
+		got, want, boxed := make([]byte, 3*wide*16), make([]byte, 3*wide*16), make([]byte, 3*wide*16)
+		err, errRight := once.Stretch(got, wide, 16), p.Stretch(want, wide, 16)
+		if err != nil || errRight != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d, stretched: got %v", wide, err)
+		}
+		if _, err := once.Letterbox(boxed, wide, 16, 0); err != nil || (wide == 32 && bytes.Equal(boxed, got)) {
+			t.Errorf("%d: what was stretched is taken for what is letterboxed (%v)", wide, err)
+		}
+	}
 	if _, err := once.Letterbox(make([]byte, 9), 32, 32, 9); err == nil {
+		t.Error("a memory that is too small is taken")
+	}
+	if err := once.Stretch(make([]byte, 9), 32, 32); err == nil {
 		t.Error("a memory that is too small is taken")
 	}
 }
@@ -182,9 +232,9 @@ func TestBenchScalesOnce(t *testing.T) {
 // it passes.
 func TestWhatIsExpectedPasses(t *testing.T) {
 	dir := someGolden()
-	d := finds{boxes: []vision.Detection{part(0.9, 4.04, 4, 20, 20), part(0.2, 40, 4, 9, 9)}}
+	d := finds{boxes: []vision.Detection{part(0.9, 4.041, 4, 20, 0.001), part(0.2, 40, 4, 9, 9)}}
 	g, err := Expect(t.Context(), dir, d, 0.3)
-	if err != nil || len(g.Frames) != 1 || len(g.Frames[0].Boxes) != 1 || g.Frames[0].Boxes[0].Box.X != 4 {
+	if err != nil || len(g.Frames) != 1 || len(g.Frames[0].Boxes) != 1 || g.Frames[0].Boxes[0].Box != (ExpectedPos{4.04, 4, 20, 0.01}) {
 		t.Fatalf("got %+v, %v", g, err)
 	}
 	if _, err := Expect(t.Context(), dir, finds{}, 0.3); err == nil {

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,8 @@ const (
 
 // Golden is what a model has to find in stored frames.
 type Golden struct {
-	// Floor is the least confidence with which the boxes were made.
+	// Floor is the least confidence with which the boxes were made; 0 means
+	// head.DefaultConfidence. Those within the tolerance of it may be missing.
 	Floor     float64       `json:"floor"`
 	Tolerance Tolerance     `json:"tolerance"`
 	Frames    []GoldenFrame `json:"frames"`
@@ -70,9 +72,20 @@ type ExpectedPos struct {
 
 func (e ExpectedBox) box() vision.Box { return vision.Box(e.Box) }
 
-// ReadGolden reads golden.json, and every picture that it names once.
-func ReadGolden(dir fs.FS) (Golden, error) {
-	var g Golden
+// requires reports whether a box has to be found.
+func (g Golden) requires(b ExpectedBox) bool {
+	return !b.Optional && b.Confidence >= g.Floor+g.Tolerance.Confidence
+}
+
+// GoldenFloor is the confidence down to which a detector has to return what it
+// finds so that RunGate can judge it, whatever is configured to count.
+func GoldenFloor(dir fs.FS) (float64, error) {
+	g, err := readDescription(dir)
+	return g.Floor, err
+}
+
+// readDescription reads golden.json alone, with its defaults.
+func readDescription(dir fs.FS) (g Golden, err error) {
 	b, err := fs.ReadFile(dir, goldenFile)
 	if err != nil {
 		return g, err
@@ -80,17 +93,20 @@ func ReadGolden(dir fs.FS) (Golden, error) {
 	if err := json.Unmarshal(b, &g); err != nil {
 		return g, fmt.Errorf("%s: %w", goldenFile, err)
 	}
-	if g.Tolerance.IoU == 0 {
-		g.Tolerance.IoU = DefaultGateIoU
-	}
-	if g.Tolerance.Confidence == 0 {
-		g.Tolerance.Confidence = DefaultGateConfidence
-	}
-	if g.Floor == 0 {
-		g.Floor = head.DefaultConfidence
-	}
+	g.Floor = cmp.Or(g.Floor, head.DefaultConfidence)
+	g.Tolerance.IoU = cmp.Or(g.Tolerance.IoU, DefaultGateIoU)
+	g.Tolerance.Confidence = cmp.Or(g.Tolerance.Confidence, DefaultGateConfidence)
 	if err := g.check(); err != nil {
 		return g, fmt.Errorf("%s: %w", goldenFile, err)
+	}
+	return g, nil
+}
+
+// ReadGolden reads golden.json, and every picture that it names once.
+func ReadGolden(dir fs.FS) (Golden, error) {
+	g, err := readDescription(dir)
+	if err != nil {
+		return g, err
 	}
 	for _, f := range g.Frames {
 		p, err := readPicture(dir, f.File)
@@ -125,13 +141,14 @@ func (g Golden) check() error {
 		}
 		seen[f.File] = true
 		for _, b := range f.Boxes {
-			if !b.Optional {
+			if g.requires(b) {
 				required++
 			}
 		}
 	}
 	if required == 0 {
-		errs = append(errs, errors.New("expected at least one box that has to be found: frames in which there is nothing prove nothing"))
+		errs = append(errs, fmt.Errorf("expected at least one box that has to be found, one that is not optional and has a confidence of at least %.2f, "+
+			"the floor and the tolerance: frames in which there is nothing prove nothing", g.Floor+g.Tolerance.Confidence))
 	}
 	return errors.Join(errs...)
 }

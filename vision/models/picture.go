@@ -19,7 +19,10 @@ type picture struct {
 	width, height int
 }
 
-var _ vision.Image = (*picture)(nil)
+var (
+	_ vision.Image     = (*picture)(nil)
+	_ vision.Stretcher = (*picture)(nil)
+)
 
 // readPicture decodes a PNG or a JPEG, after it has looked at its size.
 func readPicture(dir fs.FS, name string) (*picture, error) {
@@ -77,6 +80,17 @@ func (p *picture) Letterbox(dst []byte, width, height int, pad byte) (float64, e
 		}
 	}
 	return scale, nil
+}
+
+// Stretch scales as Letterbox does, and each direction by itself.
+func (p *picture) Stretch(dst []byte, width, height int) error {
+	if width <= 0 || height <= 0 || len(dst) < width*height*3 {
+		return fmt.Errorf("models: stretch to %d×%d into %d bytes, want at least %d", width, height, len(dst), width*height*3)
+	}
+	for y := range height {
+		p.row(dst[y*width*3:(y+1)*width*3], y, width, height)
+	}
+	return nil
 }
 
 // row writes row y of the picture scaled to w×h, in blue, green, red.

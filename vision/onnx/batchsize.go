@@ -42,6 +42,15 @@ func (o Options) most(batch int) int {
 	return batch
 }
 
+// batches are those that have a session where nothing is measured: the graph's
+// own where it has one, else those up to MaxBatch.
+func (o Options) batches(fixed int) []int {
+	if fixed > 0 {
+		return []int{fixed}
+	}
+	return sizes(o.most(max(1, o.MaxBatch)))
+}
+
 // connectTo makes the sessions on one provider: for the graph's own batch where
 // it has one, else for those up to MaxBatch, or as many as measuring says.
 func (d *Detector) connectTo(o Options, provider string) error {
@@ -55,13 +64,10 @@ func (d *Detector) connectTo(o Options, provider string) error {
 	d.info.Rates = nil
 	var bound *binding
 	var err error
-	switch {
-	case fixed > 0:
-		bound, err = bind(o, provider, d.shape, []int{fixed})
-	case o.MaxBatch == 0 && provider != ProviderTensorRT: // which builds an engine for each size
+	if fixed == 0 && o.MaxBatch == 0 && provider != ProviderTensorRT { // which builds an engine for each size
 		bound, err = d.measured(o, provider)
-	default:
-		bound, err = bind(o, provider, d.shape, sizes(o.most(max(1, o.MaxBatch))))
+	} else {
+		bound, err = bind(o, provider, d.shape, o.batches(fixed))
 	}
 	if err != nil {
 		return err

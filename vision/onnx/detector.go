@@ -25,6 +25,7 @@ type Detector struct {
 	head  head.Decoder
 	bound *binding
 	later *Options // of the detector that Upgrade makes; nil when there is none
+	anew  bool     // it makes an engine anew
 
 	slots   []slot          // of the frames of a batch
 	results []vision.Result // what DetectBatch returns
@@ -71,10 +72,7 @@ func New(o Options) (*Detector, error) {
 	if _, err := os.Stat(o.ModelPath); o.Model == nil && err != nil {
 		return nil, fmt.Errorf("onnx: model %q: %w; copy the model there or correct its path (vision.models)", o.ModelName, err)
 	}
-	if d := buildBefore(o); d != nil {
-		return d, nil
-	}
-	d, err := build(o)
+	d, err := maker{Options.awaitsEngine, build}.make(o)
 	if err != nil {
 		return nil, fmt.Errorf("onnx: model %q %s: %w", o.ModelName, o.where(), err)
 	}

@@ -3,7 +3,6 @@
 package onnx
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -35,6 +34,38 @@ func (o Options) engines(size int) (engineCache, error) {
 		return engineCache{}, fmt.Errorf("the key of the TensorRT engine: %w", err)
 	}
 	return engineCache{o.EngineDir, engineKey(sum, ort.GetVersion(), tensorRTVersion(systemLoader()), gpu("/"), size)}, nil
+}
+
+// lacksEngine reports whether an engine has to be built before the model runs
+// on TensorRT.
+func (o Options) lacksEngine() (bool, error) {
+	if o.EngineDir == "" {
+		return true, nil
+	}
+	var m model
+	err := keepSignals(func() (err error) { m, err = settle(o); return err })
+	if err != nil {
+		return false, err
+	}
+	for _, size := range o.batches(m.shape.batch) {
+		cache, err := o.engines(size)
+		if err != nil || !cache.built() {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// guarded runs what makes a session; see engineCache.guard.
+func (o Options) guarded(provider string, size int, open func() error) error {
+	if provider != ProviderTensorRT || o.EngineDir == "" {
+		return open()
+	}
+	cache, err := o.engines(size)
+	if err != nil {
+		return err
+	}
+	return cache.guard(open)
 }
 
 // sum is the SHA-256 of the model, in hex.
@@ -104,8 +135,46 @@ func (c engineCache) built() bool {
 	return len(engines) > 0
 }
 
+// asideMark is in the name of a directory of engines that were refused.
+const asideMark = ".refused-"
+
+// guard runs what makes use of the engine. Where that fails although the engine
+// was there before, the engine may have been cut off by a kill or a full disk,
+// and would be refused for ever: it is set aside, so that it is built anew.
+func (c engineCache) guard(open func() error) error {
+	was := c.built()
+	err := open()
+	if err == nil || !was {
+		return err
+	}
+	aside, errAside := c.setAside(time.Now())
+	if errAside != nil {
+		return errors.Join(err, fmt.Errorf("nor can its engine be set aside, to be built anew: %w", errAside))
+	}
+	return fmt.Errorf("%w; its engine, which may be damaged, is set aside as %s and built anew", err, aside)
+}
+
+// setAside renames the directory, and removes what was set aside before.
+func (c engineCache) setAside(now time.Time) (string, error) {
+	entries, err := os.ReadDir(c.root)
+	if err != nil {
+		return "", err
+	}
+	aside := c.dir() + asideMark + now.UTC().Format("20060102T150405.000000000Z")
+	if err := os.Rename(c.dir(), aside); err != nil {
+		return "", err
+	}
+	var errs []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), c.key+asideMark) {
+			errs = append(errs, os.RemoveAll(filepath.Join(c.root, e.Name())))
+		}
+	}
+	return aside, errors.Join(errs...)
+}
+
 // open makes the directory, notes that it is used, and removes those that
-// were used longest ago.
+// were set aside or used longest ago.
 func (c engineCache) open() error {
 	if err := os.MkdirAll(c.dir(), 0o750); err != nil {
 		return fmt.Errorf("the cache of TensorRT engines: %w", err)
@@ -120,13 +189,13 @@ func (c engineCache) open() error {
 	}
 	used := func(e os.DirEntry) time.Time {
 		info, err := e.Info()
-		if err != nil {
+		if err != nil || strings.Contains(e.Name(), asideMark) {
 			return time.Time{}
 		}
 		return info.ModTime()
 	}
 	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return e.Name() == c.key || !e.IsDir() })
-	slices.SortFunc(entries, func(a, b os.DirEntry) int { return cmp.Compare(used(b).UnixNano(), used(a).UnixNano()) })
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return used(b).Compare(used(a)) })
 	var errs []error
 	for _, e := range entries[min(len(entries), maxEngines-1):] {
 		errs = append(errs, os.RemoveAll(filepath.Join(c.root, e.Name())))

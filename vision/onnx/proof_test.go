@@ -147,7 +147,7 @@ func TestMeanwhileTheNextProviderServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	newDetector(t, nil) // the library is loaded
-	d := serveMeanwhile(o)
+	d := maker{Options.awaitsEngine, build}.serveMeanwhile(o)
 	if d == nil {
 		t.Fatal("nothing serves")
 	}
@@ -158,8 +158,7 @@ func TestMeanwhileTheNextProviderServes(t *testing.T) {
 	if better, err := d.Upgrade(t.Context()); err == nil || better != nil || !strings.Contains(err.Error(), "provider tensorrt: ") {
 		t.Errorf("the upgrade: %v, error %v; want that there is no TensorRT", better, err)
 	}
-	if d := buildBefore(o); d != nil {
-		d.Close()
+	if o.awaitsEngine() {
 		t.Error("a provider that cannot be used is waited for")
 	}
 	if found, _, err := d.Detect(firstFrame(t)); err != nil || len(found) == 0 {

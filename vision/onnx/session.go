@@ -25,25 +25,31 @@ func open(o Options, provider string, s shape, ins, outs []ort.Value, size int) 
 		if err := configure(options, o, provider, size); err != nil {
 			return err
 		}
-		made, nodes, err = openProven(o, provider, s, ins, outs, options)
+		made, nodes, err = openProven(o, provider, s, ins, outs, options, size)
 		return err
 	})
 	return made, nodes, err
 }
 
 // openProven is open with options that are complete.
-func openProven(o Options, provider string, s shape, ins, outs []ort.Value, options *ort.SessionOptions) (_ session, _ []vision.NodeCount, err error) {
+func openProven(o Options, provider string, s shape, ins, outs []ort.Value, options *ort.SessionOptions, size int) (_ session, _ []vision.NodeCount, err error) {
 	p, err := profile(o, options)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	session, err := o.file().session(s, ins, outs, options)
+	var session session
+	err = o.guarded(provider, size, func() error {
+		if session, err = o.file().session(s, ins, outs, options); err != nil {
+			return err
+		}
+		if err := session.Run(); err != nil {
+			return errors.Join(fmt.Errorf("warm-up: %w", err), session.Destroy())
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, nil, err
-	}
-	if err := session.Run(); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("warm-up: %w", err), session.Destroy())
 	}
 	ran, err := p.end(session)
 	if err != nil {
