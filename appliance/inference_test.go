@@ -36,6 +36,12 @@ func TestModelHealthSaysWhatItRunsOn(t *testing.T) {
 			"runs on cuda while making the engine: 4m0s so far"},
 		"no engine": {vision.ModelStats{Ready: true, Provider: "cuda", Upgrade: vision.UpgradeStats{What: "the engine", Since: now, Error: "no memory"}}, wire.Unhealthy,
 			"runs on cuda; the engine could not be made: no memory"},
+		"hung": {vision.ModelStats{Ready: true, Provider: "cpu", Hung: true, RunningSince: now.Add(-7 * time.Minute)}, wire.Unhealthy,
+			"the detector does not answer since 2026-11-21T11:53:00Z (7m0s)"},
+		"only fails": {vision.ModelStats{Ready: true, Provider: "cuda", Failing: 41, Failure: "CUDA error 700", Reopened: 2}, wire.Unhealthy,
+			"the last 41 inspections failed, the last: CUDA error 700; opened anew so far: 2"},
+		"opened anew":  {vision.ModelStats{Error: "closed, to be opened anew", Failing: 41, Failure: "CUDA error 700"}, wire.Unhealthy, "closed, to be opened anew"},
+		"failed twice": {vision.ModelStats{Ready: true, Provider: "cpu", Failing: 2, Failure: "x"}, wire.Healthy, "runs on cpu"},
 		"batches ended": {vision.ModelStats{Ready: true, Provider: "cpu", Batch: vision.BatchStats{Max: 1, Stopped: "3 batches in a row failed"}}, wire.Impaired,
 			"runs on cpu without batches: 3 batches in a row failed"},
 	} {

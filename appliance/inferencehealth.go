@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -17,6 +18,10 @@ func modelCheck(m vision.ModelStats, asked bool, now time.Time) wire.Check {
 	on := "runs on " + m.Provider
 	missed, fallback := unmet(m.Refused, asked)
 	switch {
+	case m.Hung:
+		return check(name, wire.Unhealthy, hungText(m, now))
+	case failingText(m) != "":
+		return check(name, wire.Unhealthy, cmp.Or(m.Error, failingText(m)))
 	case m.Error != "" && m.NoProvider && asked:
 		return check(name, wire.Unhealthy, m.Error)
 	case m.Error != "":
@@ -117,6 +122,7 @@ func webInference(m vision.ModelStats, now time.Time) web.Inference {
 		Nodes: nodesText(m.Nodes), Rates: ratesText(m.Batch), MaxBatch: m.Batch.Max, MeanBatch: m.Batch.Mean, Runs: m.Batch.Runs,
 		WaitP50MS: ms(m.Batch.Wait.P50), WaitP99MS: ms(m.Batch.Wait.P99), FailedBatches: m.Batch.Failed, Stopped: m.Batch.Stopped,
 		Upgrade: m.Upgrade.What, UpgradeError: m.Upgrade.Error,
+		Hung: hungText(m, now), Failing: failingText(m), Reopened: m.Reopened,
 	}
 	if m.Upgrade.What != "" {
 		out.UpgradeS = now.Sub(m.Upgrade.Since).Seconds()
