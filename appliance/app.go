@@ -255,6 +255,7 @@ func (a *app) openBroker(opt appOptions) error {
 // versions of the store are active, and opens none.
 func (a *app) prepareVision(apps appOptions) (err error) {
 	a.cfg.Vision.EngineDir = filepath.Join(a.cfg.DataDir, "engines")
+	a.cfg.Vision.Scratch = filepath.Join(a.cfg.DataDir, "scratch")
 	opt := vision.Options{
 		OnState: a.cameraState, OnBlind: a.blind.told, ClockState: clockState, MaxStuck: maxStuck(a.cfg.Vision),
 		Classifiers: a.cfg.Vision.classifiers(), Logger: a.log.With("part", "vision"), Shed: a.cfg.Vision.Throttle.options(), HungAfter: apps.hung,

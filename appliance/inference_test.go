@@ -42,6 +42,8 @@ func TestModelHealthSaysWhatItRunsOn(t *testing.T) {
 			"the last 41 inspections failed, the last: CUDA error 700; opened anew so far: 2"},
 		"opened anew":  {vision.ModelStats{Error: "closed, to be opened anew", Failing: 41, Failure: "CUDA error 700"}, wire.Unhealthy, "closed, to be opened anew"},
 		"failed twice": {vision.ModelStats{Ready: true, Provider: "cpu", Failing: 2, Failure: "x"}, wire.Healthy, "runs on cpu"},
+		"no proof": {vision.ModelStats{Ready: true, Provider: "cpu", Unproven: "no space left"}, wire.Impaired,
+			"runs on cpu; where its nodes run was not recorded: no space left; it needs a little room below data_dir"},
 		"batches ended": {vision.ModelStats{Ready: true, Provider: "cpu", Batch: vision.BatchStats{Max: 1, Stopped: "3 batches in a row failed"}}, wire.Impaired,
 			"runs on cpu without batches: 3 batches in a row failed"},
 	} {

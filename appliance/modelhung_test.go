@@ -135,11 +135,17 @@ func TestARestartBecauseOfADetectorIsTheFaultOfItsVersion(t *testing.T) {
 			a.models, a.vision = k.modelKeeper, k.vision
 			k.changing.Lock()
 			defer k.changing.Unlock()
-			if err := a.openRestart(appOptions{restarts: time.Nanosecond}); err != nil {
+			err := a.openRestart(appOptions{restarts: time.Nanosecond})
+			if err != nil {
 				t.Fatal(err)
 			}
 			defer a.Close()
-			if err := <-a.restart; !strings.Contains(err.Error(), "with status 3") || !strings.Contains(err.Error(), `the detector of model "other"`) {
+			select {
+			case err = <-a.restart:
+			case <-time.After(30 * time.Second):
+				t.Fatal("it does not restart itself")
+			}
+			if !strings.Contains(err.Error(), "with status 3") || !strings.Contains(err.Error(), `the detector of model "other"`) {
 				t.Errorf("got %v", err)
 			}
 			if st, err := k.store.State("press"); err != nil || st.Current != want || st.Trial != nil || (st.RolledBack == nil) != trusted {

@@ -101,6 +101,7 @@ type ModelStats struct {
 	Provider     string
 	Refused      []Refusal
 	Nodes        []NodeCount // see DetectorInfo
+	Unproven     string      // see DetectorInfo
 	InputWidth   int
 	InputHeight  int
 	ModelSHA256  string    // of the model's file, "" where its detector does not say

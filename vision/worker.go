@@ -155,7 +155,7 @@ func (w *worker) loaded(d Detector, err error) {
 		w.stats.ModelSHA256, w.stats.Runtime = info.ModelSHA256, info.Runtime
 		w.sha256 = info.ModelSHA256
 		w.stats.Provider, w.stats.Refused = info.Provider, slices.Clone(info.Refused)
-		w.stats.Nodes = slices.Clone(info.Nodes)
+		w.stats.Nodes, w.stats.Unproven = slices.Clone(info.Nodes), info.Unproven
 		w.stats.InputWidth, w.stats.InputHeight = info.InputWidth, info.InputHeight
 		w.stats.Batch.Max, w.stats.Batch.Rates = batchOf(d), slices.Clone(info.Rates)
 		w.stats.Batch.Stopped = ""
