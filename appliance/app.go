@@ -69,6 +69,9 @@ type appOptions struct {
 	restarts time.Duration // uptime before a restart of its own; 0 means restartUptime; only tests set it
 	file     string        // of the configuration, for a reload
 	level    *slog.LevelVar
+
+	hung        time.Duration                                       // vision.Options.HungAfter; only tests set it
+	newDetector func(VisionConfig, ModelConfig) vision.OpenDetector // nil means newDetector; only tests set it
 }
 
 // newApp starts nothing.
@@ -92,7 +95,7 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		func() error { return a.openBroker(opt) },
 		a.openBlind,
 		a.openSnapshots,
-		a.prepareVision,
+		func() error { return a.prepareVision(opt) },
 		a.prepareSocket,
 		a.openHealth,
 		a.openService,
@@ -259,14 +262,18 @@ func (a *app) prepareProcess() error {
 
 // prepareVision makes the pipeline, which health looks at. It reads which
 // versions of the store are active, and opens none.
-func (a *app) prepareVision() (err error) {
+func (a *app) prepareVision(apps appOptions) (err error) {
 	a.cfg.Vision.EngineDir = filepath.Join(a.cfg.DataDir, "engines")
+	a.cfg.Vision.Scratch = filepath.Join(a.cfg.DataDir, "scratch")
 	opt := vision.Options{
 		OnState: a.cameraState, OnBlind: a.blind.told, ClockState: clockState, MaxStuck: maxStuck(a.cfg.Vision),
-		Classifiers: a.cfg.Vision.classifiers(), Logger: a.log.With("part", "vision"), Shed: a.cfg.Vision.Throttle.options(),
+		Classifiers: a.cfg.Vision.classifiers(), Logger: a.log.With("part", "vision"), Shed: a.cfg.Vision.Throttle.options(), HungAfter: apps.hung,
 	}
 	opt.Shed.Temperature = temperature(os.DirFS(thermalRoot))
 	a.models = newModelKeeper(a.cfg, a.log.With("part", "models"))
+	if apps.newDetector != nil {
+		a.models.newDetector = apps.newDetector
+	}
 	a.models.start()
 	a.onClose(a.models.end)
 	for _, m := range a.cfg.Vision.Models {

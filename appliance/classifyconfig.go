@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"outstation/uplink/wire"
 	"outstation/vision"
@@ -95,6 +96,8 @@ func webClassifiers(all []vision.ClassifierStats) []web.Classifier {
 func classifierCheck(s vision.ClassifierStats) wire.Check {
 	name := "classifier " + s.Name
 	switch {
+	case s.Hung:
+		return check(name, wire.Unhealthy, "it does not answer since "+s.RunningSince.UTC().Format(time.RFC3339))
 	case s.Error != "":
 		return check(name, wire.Impaired, "detections go without its labels: "+s.Error)
 	case !s.Ready:

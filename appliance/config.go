@@ -98,6 +98,7 @@ type VisionConfig struct {
 	Classifiers []ClassifierConfig `yaml:"classifiers"`
 
 	EngineDir string `yaml:"-"` // where TensorRT engines are kept, below DataDir
+	Scratch   string `yaml:"-"` // see onnx.Options, below DataDir
 
 	asked bool // Providers are somebody's choice and not the default
 

@@ -181,7 +181,7 @@ func visionCheck(f facts) wire.Check {
 		out := refusedCheck(reducedCheck(withSkips(cameraCheck(cam), f.skips[cam.ID]), cam), f.snapshots.Cameras[cam.ID].refused)
 		c.Checks = append(c.Checks, stuckDetail(out, cam, f))
 	}
-	c.Checks = append(append(c.Checks, stuckCheck(f)...), blindCheck(f.blind)...)
+	c.Checks = append(append(c.Checks, restartChecks(f)...), blindCheck(f.blind)...)
 	c.Checks = append(append(c.Checks, tracksCheck(f.tracks)...), heatCheck(f)...)
 	for _, sub := range c.Checks {
 		if severity(sub.State) > severity(c.State) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -17,6 +18,10 @@ func modelCheck(m vision.ModelStats, asked bool, now time.Time) wire.Check {
 	on := "runs on " + m.Provider
 	missed, fallback := unmet(m.Refused, asked)
 	switch {
+	case m.Hung:
+		return check(name, wire.Unhealthy, hungText(m, now))
+	case failingText(m) != "":
+		return check(name, wire.Unhealthy, cmp.Or(m.Error, failingText(m)))
 	case m.Error != "" && m.NoProvider && asked:
 		return check(name, wire.Unhealthy, m.Error)
 	case m.Error != "":
@@ -31,6 +36,8 @@ func modelCheck(m vision.ModelStats, asked bool, now time.Time) wire.Check {
 		return check(name, wire.Impaired, on+" while "+upgradeText(m.Upgrade, now))
 	case fallback:
 		return check(name, wire.Unhealthy, fmt.Sprintf("%s, not on %s: %s; if that is all there is here, set vision.providers: [%s]", on, missed.Provider, missed.Reason, m.Provider))
+	case m.Unproven != "":
+		return check(name, wire.Impaired, on+"; "+unproven(m))
 	case m.Batch.Stopped != "":
 		return check(name, wire.Impaired, on+" without batches: "+m.Batch.Stopped)
 	}
@@ -60,6 +67,15 @@ func inference(m vision.ModelStats) (parts []string) {
 		parts = append(parts, text)
 	}
 	return parts
+}
+
+// unproven says that the proof of where the nodes run could not be made; "" where
+// it was, or was not asked for.
+func unproven(m vision.ModelStats) string {
+	if m.Unproven == "" {
+		return ""
+	}
+	return "where its nodes run was not recorded: " + m.Unproven + "; it needs a little room below data_dir or in the temporary directory"
 }
 
 // nodesText is which provider ran the nodes: "213 of its 215 nodes; 2 on cpu:
@@ -114,9 +130,10 @@ func upgradeText(u vision.UpgradeStats, now time.Time) string {
 // webInference is what the page shows of how a model runs.
 func webInference(m vision.ModelStats, now time.Time) web.Inference {
 	out := web.Inference{
-		Nodes: nodesText(m.Nodes), Rates: ratesText(m.Batch), MaxBatch: m.Batch.Max, MeanBatch: m.Batch.Mean, Runs: m.Batch.Runs,
+		Nodes: cmp.Or(nodesText(m.Nodes), unproven(m)), Rates: ratesText(m.Batch), MaxBatch: m.Batch.Max, MeanBatch: m.Batch.Mean, Runs: m.Batch.Runs,
 		WaitP50MS: ms(m.Batch.Wait.P50), WaitP99MS: ms(m.Batch.Wait.P99), FailedBatches: m.Batch.Failed, Stopped: m.Batch.Stopped,
 		Upgrade: m.Upgrade.What, UpgradeError: m.Upgrade.Error,
+		Hung: hungText(m, now), Failing: failingText(m), Reopened: m.Reopened,
 	}
 	if m.Upgrade.What != "" {
 		out.UpgradeS = now.Sub(m.Upgrade.Since).Seconds()

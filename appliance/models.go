@@ -34,6 +34,7 @@ type modelKeeper struct {
 
 	changing sync.Mutex // held by what changes a model
 	ended    sync.Once
+	recent   time.Duration // trialRecent; tests shorten it
 
 	mu         sync.Mutex
 	states     map[string]storedState // of each name in use
@@ -61,7 +62,7 @@ type modelEvent struct {
 
 // newModelKeeper does no I/O.
 func newModelKeeper(cfg Config, log *slog.Logger) *modelKeeper {
-	return &modelKeeper{store: cfg.modelStore(), cfg: cfg.Vision, log: log, now: time.Now, newDetector: newDetector, states: map[string]storedState{}}
+	return &modelKeeper{store: cfg.modelStore(), cfg: cfg.Vision, log: log, now: time.Now, newDetector: newDetector, recent: trialRecent, states: map[string]storedState{}}
 }
 
 // names are the models of the store that are configured.
@@ -111,9 +112,13 @@ func (k *modelKeeper) start() {
 }
 
 // end takes the start back: the program ends in order, or for a reason that is
-// not the models'. Only the first call does.
+// not the models'. Only the first call does. A version on trial whose own
+// detector hangs is rolled back instead.
 func (k *modelKeeper) end() error {
 	var errs []error
+	for _, name := range k.names() {
+		k.leaveHung(name)
+	}
 	k.ended.Do(func() {
 		for _, name := range k.names() {
 			errs = append(errs, k.store.End(name))
@@ -275,6 +280,7 @@ func (k *modelKeeper) watch(ctx context.Context) {
 // look judges the trial of one model, and sees that all that show it run the
 // same version.
 func (k *modelKeeper) look(ctx context.Context, name string) {
+	k.leaveHung(name)
 	if !k.changing.TryLock() {
 		return // it is being changed by hand
 	}
@@ -302,7 +308,7 @@ func (k *modelKeeper) judgeTrial(ctx context.Context, name string, s storedState
 	case failing >= models.TrialErrors:
 		k.giveUp(ctx, name, s, fmt.Sprintf("%d inferences in a row failed in its trial", failing))
 	case len(k.elsewhere(name)) > 0: // what inspects says nothing of the version on trial
-	case failing == 0 && k.now().Sub(s.since) >= models.TrialTime && k.inferences(name) > s.inferences:
+	case failing == 0 && k.now().Sub(s.since) >= models.TrialTime && k.inferences(name) > s.inferences && k.answers(name):
 		if err := k.store.Trust(name, s.Current); err != nil {
 			k.fail(name, err)
 			return

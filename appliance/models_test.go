@@ -40,6 +40,9 @@ func openFake(_ VisionConfig, m ModelConfig) vision.OpenDetector {
 			return nil, errors.New("not a model")
 		}
 		fake := &fakeModel{does, filepath.Base(filepath.Dir(m.Path))}
+		if does == "hangs" {
+			return &hungModel{fakeModel: *fake}, nil
+		}
 		if does == "builds" {
 			return &fakeBuild{fakeModel: fakeModel{"finds", fake.sha}, becomes: strings.Contains(string(text), "well")}, nil
 		}
@@ -66,6 +69,7 @@ func (*fakeModel) Close() error { return nil }
 type keptModels struct {
 	*modelKeeper
 	t    *testing.T
+	hung time.Duration // of the pipeline
 	stop func()
 }
 
@@ -77,15 +81,16 @@ func keep(t *testing.T, dir string, change ...func(*keptModels)) *keptModels {
 	cfg.Vision.Models = []ModelConfig{{Name: "inspect", Path: "store:press"}, {Name: "other", Path: "store:press"}}
 	k := newModelKeeper(cfg, slog.New(slog.DiscardHandler))
 	k.newDetector = openFake
+	out := &keptModels{modelKeeper: k, t: t}
 	for _, c := range change {
-		c(&keptModels{modelKeeper: k, t: t})
+		c(out)
 	}
 	k.start()
 	source, err := sim.Factory(sim.Options{URL: "sim://pattern?fps=200"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt := vision.Options{Backoff: func(int) time.Duration { return 10 * time.Millisecond }}
+	opt := vision.Options{HungAfter: out.hung, Backoff: func(int) time.Duration { return 10 * time.Millisecond }}
 	for _, m := range k.cfg.Models {
 		opt.Models = append(opt.Models, vision.ModelOptions{Name: m.Name, Open: k.open(m)})
 		opt.Cameras = append(opt.Cameras, vision.CameraOptions{ID: m.Name, NewSource: source, Model: m.Name})
@@ -96,7 +101,7 @@ func keep(t *testing.T, dir string, change ...func(*keptModels)) *keptModels {
 	served := make(chan error, 1)
 	go func() { served <- k.vision.Serve(context.Background()) }()
 	stopped := false
-	out := &keptModels{k, t, func() {
+	out.stop = func() {
 		if stopped {
 			return
 		}
@@ -109,7 +114,7 @@ func keep(t *testing.T, dir string, change ...func(*keptModels)) *keptModels {
 				t.Errorf("frames are not accounted for: %+v", c)
 			}
 		}
-	}}
+	}
 	t.Cleanup(out.stop)
 	return out
 }

@@ -118,6 +118,9 @@ func (k *modelKeeper) bringTogether(ctx context.Context, name string) {
 		ctx, cancel := context.WithTimeout(ctx, swapTimeout)
 		defer cancel()
 		for _, o := range other {
+			if o.hung {
+				continue // it takes nothing until the restart
+			}
 			apart := fmt.Errorf("model %s runs version %s while %s is active; it is asked to take that every %v", o.model.Name, models.Short(o.runs), models.Short(s.Current), apartRetry)
 			k.fail(name, apart)
 			if err := k.show(ctx, o.model, s.Current); err != nil {
@@ -132,6 +135,7 @@ func (k *modelKeeper) bringTogether(ctx context.Context, name string) {
 type running struct {
 	model ModelConfig
 	runs  string // SHA-256
+	hung  bool
 }
 
 // elsewhere are the configured models of a name that run another version than
@@ -140,7 +144,7 @@ func (k *modelKeeper) elsewhere(name string) (out []running) {
 	stats, current := k.statsOf(name), k.state(name).Current
 	for i, m := range k.users(name) {
 		if sha := stats[i].ModelSHA256; stats[i].Ready && sha != "" && sha != current {
-			out = append(out, running{m, sha})
+			out = append(out, running{m, sha, stats[i].Hung})
 		}
 	}
 	return out

@@ -27,12 +27,17 @@ const (
 	beProgram  = "OUTSTATION_TEST_BE_PROGRAM"
 	beUnsynced = "OUTSTATION_TEST_BE_UNSYNCED"
 	beRestart  = "OUTSTATION_TEST_BE_RESTART" // uptime before it restarts itself
+	beHung     = "OUTSTATION_TEST_BE_HUNG"    // vision.Options.HungAfter, and models are fakes
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beProgram) != "" {
 		restarts, _ := time.ParseDuration(os.Getenv(beRestart)) // absent: as always
-		os.Exit(mainCode(os.Args[1:], os.Stdout, os.Stderr, appOptions{unsynced: os.Getenv(beUnsynced) != "", restarts: restarts}))
+		opt := appOptions{unsynced: os.Getenv(beUnsynced) != "", restarts: restarts}
+		if hung, err := time.ParseDuration(os.Getenv(beHung)); err == nil {
+			opt.hung, opt.newDetector = hung, openFake
+		}
+		os.Exit(mainCode(os.Args[1:], os.Stdout, os.Stderr, opt))
 	}
 	code := m.Run()
 	if builtIn != "" {

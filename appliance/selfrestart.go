@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,7 +17,7 @@ import (
 const restartCode = 3
 
 // restartUptime is how long a process lives at least before it restarts itself,
-// and so the shortest time between two such restarts: whatever makes reads hang
+// and so the shortest time between two such restarts: whatever makes calls hang
 // at once after the start is not mended by restarts.
 const restartUptime = 10 * time.Minute
 
@@ -52,9 +53,10 @@ func (a *app) openRestart(opt appOptions) error {
 				return
 			}
 			if err := restartDue(a.vision.Stats(), after, time.Since(a.started), time.Now()); err != nil {
-				// Now, as the process may not live to the end of Close; cameras are no fault of a model on trial.
+				// Now, as the process may not live to the end of Close. It is the fault of a model on trial whose own
+				// detector hangs, which is rolled back, and of no other.
 				if err := a.models.end(); err != nil {
-					a.log.Error("a restart because of cameras counts against the models on trial", "error", err)
+					a.log.Error("this restart counts against the models on trial", "error", err)
 				}
 				a.restart <- restartError{fmt.Errorf("ending with status %d to be started again: %w", restartCode, err)}
 				return
@@ -71,7 +73,7 @@ func (a *app) openRestart(opt appOptions) error {
 // after. It must have had frames from this process: one that had none was not
 // mended by the last start, and would restart the others' appliance for ever.
 func restartDue(s vision.Stats, after, up time.Duration, now time.Time) error {
-	if err := s.Stuck(); err != nil && up >= after {
+	if err := errors.Join(s.Stuck(), s.Hung()); err != nil && up >= after {
 		return err
 	}
 	for _, c := range s.Cameras {
@@ -104,17 +106,21 @@ func stuckDetail(out wire.Check, c vision.CameraStats, f facts) wire.Check {
 	return out
 }
 
-// stuckCheck says that a restart is due; nil when it is not.
-func stuckCheck(f facts) []wire.Check {
-	err := f.vision.Stuck()
-	if err == nil {
-		return nil
+// restartChecks say that a restart is due; none when it is not.
+func restartChecks(f facts) (checks []wire.Check) {
+	say := func(name string, err error) {
+		if err == nil {
+			return
+		}
+		detail := err.Error() + "; the appliance restarts itself"
+		if left := restartUptime - f.now.Sub(f.started); left > 0 {
+			detail += " in " + left.Round(time.Second).String()
+		}
+		checks = append(checks, check(name, wire.Unhealthy, detail))
 	}
-	detail := err.Error() + "; the appliance restarts itself"
-	if left := restartUptime - f.now.Sub(f.started); left > 0 {
-		detail += " in " + left.Round(time.Second).String()
-	}
-	return []wire.Check{check("cameras", wire.Unhealthy, detail)}
+	say("cameras", f.vision.Stuck())
+	say("detectors", f.vision.Hung())
+	return checks
 }
 
 // endWithin ends the process with a status if it has not stopped in time. The

@@ -57,7 +57,7 @@ func newDetector(cfg VisionConfig, m ModelConfig) vision.OpenDetector {
 		opt := onnx.Options{
 			Library: cfg.ONNXRuntime, ModelPath: m.Path, ModelName: m.Name, Classes: m.Classes,
 			Providers: cfg.Providers, Threads: cfg.Threads, Confidence: m.Confidence, Floor: m.floor,
-			MaxBatch: m.MaxBatch, Cameras: max(1, cfg.camerasOf(m.Name)), EngineDir: cfg.EngineDir,
+			MaxBatch: m.MaxBatch, Cameras: max(1, cfg.camerasOf(m.Name)), EngineDir: cfg.EngineDir, Scratch: cfg.Scratch,
 		}
 		if m.Path == detector.Path {
 			opt.ModelPath, opt.Model, opt.File = "", detector.ONNX(), detector.File()

@@ -150,7 +150,9 @@ func (w *worker) inspect() {
 		w.ran(1)
 		return
 	}
+	w.calls.begin()
 	results, t, err := w.detector.(BatchDetector).DetectBatch(b.frames)
+	w.calls.end()
 	if err == nil && len(results) != len(b.frames) {
 		err = fmt.Errorf("%d results for %d frames", len(results), len(b.frames))
 	}
@@ -191,7 +193,9 @@ func (w *worker) apart() {
 // single inspects one frame of the batch by itself.
 func (w *worker) single(i int) {
 	v := &w.cameras[w.batch.cameras[i]].view
+	w.calls.begin()
 	found, t, err := v.detect(w.detector, w.batch.frames[i])
+	w.calls.end()
 	if err == nil {
 		w.count(t)
 	}
@@ -216,7 +220,7 @@ func (w *worker) deliver(i int, found []Detection, t Timing, ended time.Time, er
 		FrameHeight: f.Height,
 	}
 	if err != nil {
-		w.failed()
+		w.failed(err)
 		w.log.Debug("detection failed", "camera", f.Camera, "seq", f.Seq, "error", err)
 	} else {
 		e.Detections = found // valid until the next run, which is after inspected

@@ -61,6 +61,9 @@ type ClassifierStats struct {
 	Failed  uint64 // that it could not
 	Skipped uint64 // for which there was no time: beyond Max, or while it was being loaded
 	Run     Quantiles
+
+	RunningSince time.Time // of the call into the model that is under way; zero when none is
+	Hung         bool      // that call is longer than Options.HungAfter allows
 }
 
 // second is a second-stage model: the goroutine that loads it, and its account.
@@ -74,6 +77,7 @@ type second struct {
 	mu    sync.Mutex // held while it classifies
 	model Classifier // nil until it is loaded, and after the end
 
+	calls   calls
 	statsMu sync.Mutex
 	stats   ClassifierStats
 	times   samples
@@ -82,7 +86,7 @@ type second struct {
 func newSecond(o ClassifierOptions, p *Pipeline) *second {
 	return &second{
 		opts: o, backoff: p.opts.Backoff, log: p.opts.Logger.With("classifier", o.Name), exited: make(chan struct{}),
-		stats: ClassifierStats{Name: o.Name},
+		calls: calls{after: p.opts.HungAfter}, stats: ClassifierStats{Name: o.Name},
 	}
 }
 
@@ -128,6 +132,7 @@ func (s *second) snapshot() ClassifierStats {
 	defer s.statsMu.Unlock()
 	st := s.stats
 	st.Run = s.times.quantiles()
+	st.RunningSince, st.Hung = s.calls.look()
 	return st
 }
 
@@ -140,7 +145,9 @@ func (s *second) label(m Image) (label string, confidence float64, ok bool) {
 		return "", 0, false
 	}
 	began := time.Now()
+	s.calls.begin()
 	label, confidence, err := s.model.Classify(m)
+	s.calls.end()
 	took := time.Since(began)
 	s.note(func(st *ClassifierStats) {
 		if err != nil {

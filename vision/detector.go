@@ -73,6 +73,7 @@ type DetectorInfo struct {
 	ClassConfidence map[string]float64
 
 	Nodes    []NodeCount // seen in a profiled run, the provider of the session first; empty where it was not proven
+	Unproven string      // why it was not, on a provider that needs no proof; else ""
 	MaxBatch int         // frames of one run of a BatchDetector; 0 and 1 are no batching
 	Rates    []BatchRate // measured to choose MaxBatch; empty where it was configured
 }

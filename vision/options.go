@@ -64,6 +64,12 @@ type Options struct {
 	// blocked in a source, a model or Sink. 0 means DefaultShutdownTimeout.
 	ShutdownTimeout time.Duration
 
+	// HungAfter is how long a call into a detector or a classifier may take
+	// before Stats.Hung names it; five times the slowest call before it where that
+	// is longer, and five times HungAfter at most, which is also what its first
+	// call may take. 0 means DefaultHungAfter.
+	HungAfter time.Duration
+
 	// Logger is where changes of state are written. Nil discards them.
 	Logger *slog.Logger
 }
@@ -192,6 +198,9 @@ func (o Options) withDefaults() Options {
 	if o.Backoff == nil {
 		o.Backoff = Backoff
 	}
+	if o.HungAfter == 0 {
+		o.HungAfter = DefaultHungAfter
+	}
 	if o.ShutdownTimeout == 0 {
 		o.ShutdownTimeout = DefaultShutdownTimeout
 	}
@@ -231,8 +240,8 @@ func (o Options) validate() error {
 	if h := o.Shed; !(h.Cool >= 0 && h.Cool <= h.Hot) || (h.Hot > 0 && h.Cool == h.Hot) {
 		errs = append(errs, fmt.Errorf("hot at %v °C and cool at %v °C: want cool below hot, or 0 and 0", h.Hot, h.Cool))
 	}
-	if o.EventBuffer < 0 || o.ShutdownTimeout < 0 {
-		errs = append(errs, fmt.Errorf("event buffer %d and shutdown timeout %v: want 0 or more", o.EventBuffer, o.ShutdownTimeout))
+	if o.EventBuffer < 0 || o.ShutdownTimeout < 0 || o.HungAfter < 0 {
+		errs = append(errs, fmt.Errorf("event buffer %d, shutdown timeout %v and hung after %v: want 0 or more", o.EventBuffer, o.ShutdownTimeout, o.HungAfter))
 	}
 	if o.MaxStuckPerCamera < 0 || o.MaxStuck < 0 {
 		errs = append(errs, fmt.Errorf("stuck calls %d a camera and %d in all: want 0 or more", o.MaxStuckPerCamera, o.MaxStuck))

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// slow is a source that says how long it may need to begin.
-type slow struct {
+// beginner is a source that says how long it may need to begin.
+type beginner struct {
 	Source
 	limit time.Duration
 }
 
-func (s slow) StartLimit() time.Duration { return s.limit }
+func (s beginner) StartLimit() time.Duration { return s.limit }
 
 // TestAStarterHasItsOwnLimit until its first frame: in Open, in the first Read,
 // and no longer. It is blind meanwhile.
@@ -33,7 +33,7 @@ func TestAStarterHasItsOwnLimit(t *testing.T) {
 				source := func() Source {
 					var ctx context.Context
 					waits := []time.Duration{c.first, c.second}
-					return slow{&fakeSource{
+					return beginner{&fakeSource{
 						open: func(c2 context.Context) error { ctx = c2; return sleep(ctx, c.open) },
 						read: func() (Frame, error) {
 							wait := waits[0]

@@ -107,10 +107,10 @@ func (f *facts) derive(now time.Time, l limits) (State, string, error) {
 		return Online, "", nil
 	case f.modelErr != nil:
 		return Blind, ReasonNoDetector, f.modelErr
+	case now.Sub(f.inspected) >= l.inspect: // also after a failure: a detector that then hangs inspects nothing
+		return Blind, ReasonUninspected, f.detectErr
 	case f.detectErr != nil:
 		return Degraded, ReasonDetector, f.detectErr
-	case now.Sub(f.inspected) >= l.inspect:
-		return Blind, ReasonUninspected, nil
 	}
 	return Online, "", nil
 }

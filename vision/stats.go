@@ -101,6 +101,7 @@ type ModelStats struct {
 	Provider     string
 	Refused      []Refusal
 	Nodes        []NodeCount // see DetectorInfo
+	Unproven     string      // see DetectorInfo
 	InputWidth   int
 	InputHeight  int
 	ModelSHA256  string    // of the model's file, "" where its detector does not say
@@ -108,12 +109,18 @@ type ModelStats struct {
 	Inferences   uint64    // frames that were inspected
 	Errors       uint64    // frames that the detector failed on
 	Failing      uint64    // of them in a row, up to now; 0 once one succeeded
+	Failure      string    // why the last inspection failed; "" once one succeeded
+	Reopened     uint64    // times that a detector that only failed was closed, to be opened anew
 	Swaps        uint64    // detectors that Swap put into the place of another
 	Preprocess   Quantiles // of a run, whatever the size of its batch, as are the next two
 	Run          Quantiles
 	Postprocess  Quantiles
 	Batch        BatchStats
 	Upgrade      UpgradeStats
+
+	LastInspected time.Time // end of the last inspection that succeeded; zero before it
+	RunningSince  time.Time // of the call into the detector that is under way; zero when none is
+	Hung          bool      // that call is longer than Options.HungAfter allows
 
 	// Behind says that cameras are not inspected as often as they are
 	// configured to be, or are reduced so that others are.

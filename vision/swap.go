@@ -51,8 +51,8 @@ func (p *Pipeline) worker(model string) *worker {
 // swapped puts a detector that was swapped in into the place of the old one.
 func (w *worker) swapped(ctx context.Context, next Detector) {
 	w.replace(ctx, next)
+	w.fresh()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stats.Swaps++
-	w.stats.Failing = 0
 }

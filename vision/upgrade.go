@@ -38,6 +38,7 @@ type upgrade struct {
 // install makes d the detector, and starts its upgrade if it has one.
 func (w *worker) install(ctx context.Context, d Detector) {
 	w.detector, w.batch.max, w.batch.failures = d, batchOf(d), 0
+	w.calls.forget()
 	w.loaded(d, nil)
 	ctx, cancel := context.WithCancel(ctx)
 	w.upgrade = upgrade{cancel, make(chan Detector)}
@@ -96,8 +97,11 @@ func (w *worker) replace(ctx context.Context, next Detector) {
 	w.aside.Go(func() { w.shut(old) })
 }
 
-// shut closes a detector.
+// shut closes a detector; nil is none.
 func (w *worker) shut(d Detector) {
+	if d == nil {
+		return
+	}
 	if err := d.Close(); err != nil {
 		w.log.Warn("closing the detector", "error", err)
 	}

@@ -27,6 +27,8 @@ type worker struct {
 	upgrade  upgrade
 	turn     int // the camera to look at first
 	batch    batch
+	failures failures
+	calls    calls // safe for concurrent use
 
 	mu        sync.Mutex
 	stats     ModelStats
@@ -44,6 +46,7 @@ func newWorker(o ModelOptions, p *Pipeline) *worker {
 	return &worker{
 		opts:    o,
 		backoff: p.opts.Backoff,
+		calls:   calls{after: p.opts.HungAfter},
 		log:     p.opts.Logger.With("model", o.Name),
 		wake:    make(chan struct{}, 1),
 		exited:  make(chan struct{}),
@@ -72,7 +75,7 @@ func (w *worker) run(ctx context.Context) {
 	}
 	w.install(ctx, first)
 	defer func() { w.upgrade.cancel(); w.shut(w.detector) }()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && w.detector != nil {
 		select {
 		case d := <-w.upgrade.done: // also when a frame is always waiting
 			w.replace(ctx, d)
@@ -82,6 +85,9 @@ func (w *worker) run(ctx context.Context) {
 		}
 		if w.gather(ctx) {
 			w.inspect()
+			if w.failures.enough() {
+				w.reopen(ctx)
+			}
 			continue
 		}
 		select {
@@ -122,6 +128,7 @@ func (w *worker) await(ctx context.Context, wait time.Duration) Detector {
 	defer t.Stop()
 	select {
 	case d := <-w.swaps:
+		w.fresh()
 		return d
 	case <-t.C:
 	case <-ctx.Done():
@@ -148,7 +155,7 @@ func (w *worker) loaded(d Detector, err error) {
 		w.stats.ModelSHA256, w.stats.Runtime = info.ModelSHA256, info.Runtime
 		w.sha256 = info.ModelSHA256
 		w.stats.Provider, w.stats.Refused = info.Provider, slices.Clone(info.Refused)
-		w.stats.Nodes = slices.Clone(info.Nodes)
+		w.stats.Nodes, w.stats.Unproven = slices.Clone(info.Nodes), info.Unproven
 		w.stats.InputWidth, w.stats.InputHeight = info.InputWidth, info.InputHeight
 		w.stats.Batch.Max, w.stats.Batch.Rates = batchOf(d), slices.Clone(info.Rates)
 		w.stats.Batch.Stopped = ""
@@ -180,21 +187,35 @@ func (w *worker) inspected() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stats.Inferences++
-	w.stats.Failing = 0
+	w.stats.Failing, w.stats.Failure = 0, ""
+	w.stats.LastInspected = time.Now()
+	w.failures = failures{}
 }
 
 // failed counts an inference that returned an error.
-func (w *worker) failed() {
+func (w *worker) failed(err error) {
+	w.failures.failed(err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stats.Errors++
 	w.stats.Failing++
+	w.stats.Failure = err.Error()
+}
+
+// fresh forgets the failures of the detector that another one was swapped in
+// for.
+func (w *worker) fresh() {
+	w.failures = failures{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stats.Failing, w.stats.Failure = 0, ""
 }
 
 func (w *worker) snapshot() ModelStats {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.stats
+	s.RunningSince, s.Hung = w.calls.look()
 	s.Refused, s.Nodes, s.Batch.Rates = slices.Clone(s.Refused), slices.Clone(s.Nodes), slices.Clone(s.Batch.Rates)
 	s.Batch.Wait = w.wait.quantiles()
 	s.Preprocess, s.Run, s.Postprocess = w.pre.quantiles(), w.infer.quantiles(), w.post.quantiles()

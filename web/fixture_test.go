@@ -51,7 +51,7 @@ func line() Snapshot {
 			PostprocessMS: 0.1, Fallback: true, Refused: []ProviderRefusal{{"tensorrt", "the library has no TensorRT provider"},
 				{"cuda", "libcudart.so.12: cannot open shared object file"}},
 			Inference: Inference{Nodes: "213 of its 215 nodes; 2 on cpu: Shape, Gather", Rates: "up to 4 frames a run (measured: 60 img/s with 1, 96 img/s with 4)",
-				MaxBatch: 4, Runs: 700000, MeanBatch: 2.67, WaitP50MS: 3.1, WaitP99MS: 10, FailedBatches: 1,
+				MaxBatch: 4, Runs: 700000, MeanBatch: 2.67, WaitP50MS: 3.1, WaitP99MS: 10, FailedBatches: 1, Reopened: 2,
 				Sizes: []BatchSize{{"1", 100000}, {"2", 200000}, {"3-4", 400000}}}}},
 		Classifiers: []Classifier{{Name: "colour", Ready: true, Labels: 90412, Failed: 3, Skipped: 71, RunP50MS: 1.25, RunP99MS: 4.5}},
 		Broker: Broker{Listeners: []Listener{{"tcp", "127.0.0.1:1883", 14}}, Clients: 14, Subscriptions: 23, Retained: 31,

@@ -20,6 +20,10 @@ type Inference struct {
 	Upgrade      string  `json:"upgrade"`   // what is being made while the model serves
 	UpgradeS     float64 `json:"upgrade_s"` // for how long
 	UpgradeError string  `json:"upgrade_error"`
+
+	Hung     string `json:"hung"`     // since when the detector does not answer, in words; empty while it does
+	Failing  string `json:"failing"`  // that it only fails, in words; empty while it does not
+	Reopened uint64 `json:"reopened"` // times that it was closed and opened anew, as it only failed
 }
 
 // BatchSize counts the runs of so many frames.
@@ -48,6 +52,16 @@ func noteInference(st *stage, i Inference) {
 		st.Tone, st.Word = toneWarn, "on a fallback"
 		st.note("making %s: %v so far", i.Upgrade, time.Duration(i.UpgradeS)*time.Second)
 	}
+	switch {
+	case i.Hung != "":
+		st.Tone, st.Word = toneBad, "hung"
+		st.note("%s", i.Hung)
+	case i.Failing != "":
+		st.Tone, st.Word = toneBad, "failing"
+		st.note("%s", i.Failing)
+	case i.Reopened > 0:
+		st.note("opened anew %s, as it only failed", many(i.Reopened, "time", "times"))
+	}
 }
 
 // inference are the metrics of how a model's frames are run.
@@ -56,6 +70,16 @@ func (k sink) inference(i Inference, labels []string) {
 	for _, s := range i.Sizes {
 		k.counter("detector_runs_total", "Runs of the model, by how many frames they had.", s.Runs, append(labels[:len(labels):len(labels)], "frames", s.Frames)...)
 	}
+	k.gauge("detector_hung", "Whether a call into the detector does not return.", oneIf(i.Hung != ""), labels...)
+	k.gauge("detector_failing", "Whether the detector only fails.", oneIf(i.Failing != ""), labels...)
+	k.counter("detector_reopened_total", "Times that a detector that only failed was closed and opened anew.", i.Reopened, labels...)
 	k.counter("detector_failed_batches_total", "Batches that failed as a whole.", i.FailedBatches, labels...)
 	k.gauge("detector_batch_wait_seconds", "Median time that a recent batch waited for further frames.", seconds(i.WaitP50MS), labels...)
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }

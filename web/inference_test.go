@@ -15,6 +15,9 @@ func TestThePageSaysHowAModelRuns(t *testing.T) {
 		"bad batches":   {Inference{MaxBatch: 4, FailedBatches: 2}, toneOK, "2 batches failed as a whole"},
 		"none any more": {Inference{MaxBatch: 1, Stopped: "3 batches in a row failed"}, toneWarn, "3 batches in a row failed"},
 		"an upgrade":    {Inference{Upgrade: "the engine", UpgradeS: 250}, toneWarn, "making the engine: 4m10s so far"},
+		"hung":          {Inference{Hung: "the detector does not answer since 12:00", Stopped: "x"}, toneBad, "does not answer since 12:00"},
+		"failing":       {Inference{Failing: "the last 12 inspections failed", Reopened: 2}, toneBad, "the last 12 inspections failed"},
+		"opened anew":   {Inference{Reopened: 2}, toneOK, "opened anew 2 times, as it only failed"},
 		"no upgrade":    {Inference{Upgrade: "the engine", UpgradeError: "no memory"}, toneWarn, "the engine could not be made: no memory"},
 	} {
 		t.Run(name, func(t *testing.T) {

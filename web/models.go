@@ -17,6 +17,11 @@ func modelNotes(d Detector) []modelNote {
 	if d.ModelSHA256 != "" {
 		out = append(out, modelNote{"version " + shortHash(d.ModelSHA256), false})
 	}
+	for _, said := range []string{d.Inference.Hung, d.Inference.Failing} {
+		if said != "" {
+			out = append(out, modelNote{said, true})
+		}
+	}
 	s := d.Stored
 	if s == nil {
 		return out

@@ -72,7 +72,8 @@ func (d *Detector) connectTo(o Options, provider string) error {
 	if err != nil {
 		return err
 	}
-	d.bound, d.info.Nodes, d.info.MaxBatch = bound, bound.nodes, bound.pictures
+	d.bound, d.info.MaxBatch = bound, bound.pictures
+	d.info.Nodes, d.info.Unproven = bound.proof.nodes, bound.proof.missing
 	return nil
 }
 

@@ -5,8 +5,6 @@ package onnx
 import (
 	"errors"
 	"fmt"
-
-	"outstation/vision"
 )
 
 // binding is the memory of as many pictures as one run may have, and a session
@@ -15,7 +13,7 @@ import (
 type binding struct {
 	*memory
 	sessions []sized // the smallest first
-	nodes    []vision.NodeCount
+	proof    proof   // of the last
 }
 
 // sized is the session for one size of batch.
@@ -54,11 +52,11 @@ func (b *binding) connect(o Options, provider string, size int) error {
 	if err != nil {
 		return err
 	}
-	session, nodes, err := open(o, provider, b.shape, ins, outs, size)
+	session, shown, err := open(o, provider, b.shape, ins, outs, size)
 	if err != nil {
 		return fmt.Errorf("batch %d: %w", size, err)
 	}
-	b.sessions, b.nodes = append(b.sessions, sized{size, session}), nodes
+	b.sessions, b.proof = append(b.sessions, sized{size, session}), shown
 	return b.ran(session, size)
 }
 

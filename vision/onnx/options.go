@@ -49,6 +49,11 @@ type Options struct {
 	// EngineDir is where TensorRT engines are kept between starts; it is made
 	// when it is needed. Empty means that they are not kept.
 	EngineDir string
+
+	// Scratch is where the record of a session's first run lies for a moment; it
+	// is made when it is needed. Where it is empty or cannot be used, the
+	// system's temporary directory is taken.
+	Scratch string
 }
 
 // maxBatch is the largest MaxBatch: above it memory grows and speed does not.

@@ -71,6 +71,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"time"
 	"unsafe"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -96,7 +97,7 @@ func profile(o Options, options *ort.SessionOptions) (_ *profiler, err error) {
 	if p.api == nil {
 		return nil, fmt.Errorf("%w %s: its functions for profiling are not found", ErrLibrary, path)
 	}
-	if p.dir, err = os.MkdirTemp("", "onnx-profile-"); err != nil {
+	if p.dir, err = o.scratch(); err != nil {
 		return nil, fmt.Errorf("where the nodes run cannot be recorded: %w", err)
 	}
 	handle, err := handle(options, "o")
@@ -109,6 +110,51 @@ func profile(o Options, options *ort.SessionOptions) (_ *profiler, err error) {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// Names of the directories of records, and how old one is that a killed process
+// has left.
+const (
+	profilePrefix = "onnx-profile-"
+	profileOld    = 24 * time.Hour
+)
+
+// scratch makes a directory for one record.
+func (o Options) scratch() (string, error) {
+	if o.Scratch == "" {
+		return os.MkdirTemp("", profilePrefix)
+	}
+	err := os.MkdirAll(o.Scratch, 0o750)
+	if err == nil {
+		err = sweep(o.Scratch, time.Now().Add(-profileOld))
+	}
+	if err == nil {
+		var dir string
+		if dir, err = os.MkdirTemp(o.Scratch, profilePrefix); err == nil {
+			return dir, nil
+		}
+	}
+	dir, errTemp := os.MkdirTemp("", profilePrefix)
+	if errTemp != nil {
+		return "", fmt.Errorf("%w; %w", err, errTemp)
+	}
+	return dir, nil
+}
+
+// sweep removes records that were begun before a time: a process that was
+// killed leaves one.
+func sweep(dir string, before time.Time) error {
+	left, err := filepath.Glob(filepath.Join(dir, profilePrefix+"*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range left {
+		if info, err := os.Stat(path); err == nil && info.ModTime().Before(before) {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // end stops recording and returns the nodes that ran.

@@ -11,6 +11,12 @@ import (
 	"outstation/vision"
 )
 
+// proof is what a profiled run showed of a session.
+type proof struct {
+	nodes   []vision.NodeCount
+	missing string // why it showed nothing; only on the CPU
+}
+
 // node is one node of a graph as a profiled run saw it.
 type node struct{ name, op, provider string }
 

@@ -7,8 +7,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	ort "github.com/yalue/onnxruntime_go"
 
 	"outstation/vision"
 )
@@ -25,17 +29,98 @@ func TestEveryNodeIsCounted(t *testing.T) {
 	}
 }
 
-// TestWithoutAProofThereIsNoSession: what cannot be shown is not claimed.
-func TestWithoutAProofThereIsNoSession(t *testing.T) {
-	o := options(t)
-	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "absent"))
-	d, err := New(o)
-	if err == nil {
-		d.Close()
-		t.Fatal("no error")
+// noTemp makes the system's temporary directory unusable.
+func noTemp(t *testing.T) { t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "absent")) }
+
+// TestTheRecordLiesInScratch, and what a killed process left there a day ago is
+// removed, but nothing younger and nothing else.
+func TestTheRecordLiesInScratch(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data", "scratch")
+	noTemp(t)
+	old := time.Now().Add(-profileOld - time.Minute)
+	for _, name := range []string{profilePrefix + "old", profilePrefix + "new", "other"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(filepath.Join(dir, name), old, old); name != profilePrefix+"new" && err != nil {
+			t.Fatal(err)
+		}
 	}
-	if !strings.Contains(err.Error(), "where the nodes run cannot be recorded") {
-		t.Errorf("error %v", err)
+	now := time.Now()
+	if err := os.Chtimes(filepath.Join(dir, profilePrefix+"new"), now, now); err != nil {
+		t.Fatal(err)
+	}
+	info := newDetector(t, func(o *Options) { o.Scratch = dir }).Info()
+	if len(info.Nodes) != 1 || info.Unproven != "" {
+		t.Errorf("%+v, unproven %q", info.Nodes, info.Unproven)
+	}
+	var left []string
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{profilePrefix + "new", "other"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("%v, %v; want %v", left, err, want)
+	}
+}
+
+// TestScratchThatCannotBeUsed: the system's temporary directory is next.
+func TestScratchThatCannotBeUsed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if info := newDetector(t, func(o *Options) { o.Scratch = file }).Info(); len(info.Nodes) != 1 || info.Unproven != "" {
+		t.Errorf("%+v, unproven %q", info.Nodes, info.Unproven)
+	}
+}
+
+// TestTheCPUNeedsNoProof: nothing can fall back from it, so it serves, and says
+// that the proof is missing.
+func TestTheCPUNeedsNoProof(t *testing.T) {
+	noTemp(t)
+	d := newDetector(t, func(o *Options) { o.Scratch = filepath.Join(os.DevNull, "scratch") })
+	info := d.Info()
+	if len(info.Nodes) != 0 || !strings.Contains(info.Unproven, "cannot be recorded") || !strings.Contains(info.Unproven, os.DevNull) || !strings.Contains(info.Unproven, "absent") {
+		t.Errorf("%+v, unproven %q", info.Nodes, info.Unproven)
+	}
+	if found, _, err := d.Detect(firstFrame(t)); err != nil || len(found) == 0 {
+		t.Errorf("found %v, error %v", found, err)
+	}
+}
+
+// TestWithoutAProofThereIsNoSession on any other provider: what cannot be shown
+// is not claimed. The session itself is one on the CPU, as there is no other.
+func TestWithoutAProofThereIsNoSession(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*testing.T)
+		want  string
+	}{
+		"no record":       {noTemp, "where the nodes run cannot be recorded"},
+		"another's nodes": {func(*testing.T) {}, "cuda is not what runs it: none of the graph's"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDetector(t, nil)
+			c.spoil(t)
+			b, err := unbound(d.shape, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.close()
+			ins, outs, err := b.values(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			settings, err := ort.NewSessionOptions()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer settings.Destroy()
+			made, _, err := openProven(options(t), ProviderCUDA, d.shape, ins, outs, settings, 1)
+			if made != nil || err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("session %v, error %v; want %q", made, err, c.want)
+			}
+		})
 	}
 }
 

@@ -15,29 +15,34 @@ import (
 
 // open makes a session on one provider for batches of one size, runs it once,
 // and proves by the profile of that run that its nodes are on the provider.
-func open(o Options, provider string, s shape, ins, outs []ort.Value, size int) (made session, nodes []vision.NodeCount, err error) {
+func open(o Options, provider string, s shape, ins, outs []ort.Value, size int) (made session, shown proof, err error) {
 	options, err := ort.NewSessionOptions()
 	if err != nil {
-		return nil, nil, err
+		return nil, shown, err
 	}
 	defer func() { err = errors.Join(err, options.Destroy()) }()
 	err = keepSignals(func() error {
 		if err := configure(options, o, provider, size); err != nil {
 			return err
 		}
-		made, nodes, err = openProven(o, provider, s, ins, outs, options, size)
+		made, shown, err = openProven(o, provider, s, ins, outs, options, size)
 		return err
 	})
-	return made, nodes, err
+	return made, shown, err
 }
 
-// openProven is open with options that are complete.
-func openProven(o Options, provider string, s shape, ins, outs []ort.Value, options *ort.SessionOptions, size int) (_ session, _ []vision.NodeCount, err error) {
+// openProven is open with options that are complete. Without a proof there is no
+// session, except on the CPU, which nothing can fall back from.
+func openProven(o Options, provider string, s shape, ins, outs []ort.Value, options *ort.SessionOptions, size int) (_ session, shown proof, err error) {
 	p, err := profile(o, options)
 	if err != nil {
-		return nil, nil, err
+		if provider != ProviderCPU {
+			return nil, shown, err
+		}
+		shown.missing = err.Error()
+	} else {
+		defer func() { err = errors.Join(err, p.close()) }()
 	}
-	defer func() { err = errors.Join(err, p.close()) }()
 	var session session
 	err = o.guarded(provider, size, func() error {
 		if session, err = o.file().session(s, ins, outs, options); err != nil {
@@ -49,17 +54,32 @@ func openProven(o Options, provider string, s shape, ins, outs []ort.Value, opti
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, shown, err
 	}
-	ran, err := p.end(session)
+	if p == nil {
+		return session, shown, nil
+	}
+	shown.nodes, err = p.proveRun(session, provider)
+	if err != nil && provider == ProviderCPU {
+		return session, proof{missing: err.Error()}, nil
+	}
 	if err != nil {
-		return nil, nil, errors.Join(err, session.Destroy())
+		return nil, shown, errors.Join(err, session.Destroy())
+	}
+	return session, shown, nil
+}
+
+// proveRun ends the record of a session's first run and counts its nodes.
+func (p *profiler) proveRun(made session, provider string) ([]vision.NodeCount, error) {
+	ran, err := p.end(made)
+	if err != nil {
+		return nil, err
 	}
 	nodes, err := prove(ran, provider)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("%s is not what runs it: %w", provider, err), session.Destroy())
+		return nil, fmt.Errorf("%s is not what runs it: %w", provider, err)
 	}
-	return session, nodes, nil
+	return nodes, nil
 }
 
 // configure sets threads and provider. Spinning is off: waiting threads would
