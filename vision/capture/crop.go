@@ -11,45 +11,28 @@ import (
 	"outstation/vision"
 )
 
-// maxCrops bounds the parts of an image that are kept for its next frame.
-const maxCrops = 2 * vision.MaxTiles
-
 var _ vision.Cropper = (*Image)(nil)
 
-// crop is a part of an image: a header of the same pixels.
-type crop struct {
-	Image
-	rect image.Rectangle
-	data *byte // of the image's first pixel; a Mat may get other memory
-}
-
-// Crop returns a part of the frame. It is kept for the next frame in the same
-// memory, so that a camera's parts are made once.
+// Crop returns a part of the frame: a header of the same pixels. An image has
+// one part, whose scaled picture keeps its memory from one part to the next and
+// from one frame to the next in the same Mat.
 func (m *Image) Crop(x, y, w, h int) (vision.Image, error) {
 	r := image.Rect(x, y, x+w, y+h)
 	if w <= 0 || h <= 0 || !r.In(image.Rect(0, 0, m.mat.Cols(), m.mat.Rows())) {
 		return nil, fmt.Errorf("capture: part %v of a frame of %d×%d, want one within it", r, m.mat.Cols(), m.mat.Rows())
 	}
-	pixels, err := m.mat.DataPtrUint8()
-	if err != nil {
-		return nil, fmt.Errorf("capture: part of a frame: %w", err)
+	m.uncrop()
+	if m.part == nil {
+		m.part = &Image{small: gocv.NewMat()}
 	}
-	if len(m.crops) > 0 && m.crops[0].data != &pixels[0] || len(m.crops) >= maxCrops {
-		m.freeCrops()
-	}
-	for _, c := range m.crops {
-		if c.rect == r {
-			return &c.Image, nil
-		}
-	}
-	c := &crop{Image: Image{mat: m.mat.Region(r), small: gocv.NewMat()}, rect: r, data: &pixels[0]}
-	m.crops = append(m.crops, c)
-	return &c.Image, nil
+	m.part.mat = m.mat.Region(r)
+	return m.part, nil
 }
 
-func (m *Image) freeCrops() {
-	for _, c := range m.crops {
-		c.free()
+// uncrop lets go of the frame's pixels, which a part would keep.
+func (m *Image) uncrop() {
+	if m.part != nil && !m.part.mat.Closed() {
+		m.part.uncrop()
+		m.part.mat.Close()
 	}
-	m.crops = m.crops[:0]
 }

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"testing"
 
+	"gocv.io/x/gocv"
+
 	"outstation/vision"
 	"outstation/vision/testfiles"
 )
@@ -70,9 +72,38 @@ func TestPartsLieWithinTheFrame(t *testing.T) {
 			t.Errorf("no error for %v", bad)
 		}
 	}
-	for i := range 3 * maxCrops {
-		if _, err := m.Crop(i, 0, 10, 10); err != nil || len(m.crops) > maxCrops {
-			t.Fatalf("%d parts are kept (%v)", len(m.crops), err)
+}
+
+// TestPartsShareTheirMemory: an image keeps one scaled picture for all of its
+// parts, and of these nothing once it is closed.
+func TestPartsShareTheirMemory(t *testing.T) {
+	if err := GiveMemoryBack(); err != nil {
+		t.Fatal(err)
+	}
+	m := (&pool{}).get()
+	m.mat.Close()
+	m.mat = gocv.NewMatWithSizeFromScalar(gocv.NewScalar(1, 2, 3, 0), 720, 1280, gocv.MatTypeCV8UC3)
+	scaled := make([]byte, 640*640*3)
+	look := func(i int) {
+		part, err := m.Crop(i, i, 300, 300-i%3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := part.(vision.Stretcher).Stretch(scaled, 640, 640); err != nil {
+			t.Fatal(err)
 		}
 	}
+	look(0)
+	before := residentMiB(t)
+	for i := range 60 { // kept, they would be 70 MiB
+		look(i)
+	}
+	if after := residentMiB(t); after > before+20 {
+		t.Errorf("60 parts took %d MiB", after-before)
+	}
+	m.Close()
+	if !m.part.mat.Closed() {
+		t.Error("a part keeps the pixels of an image that was closed")
+	}
+	m.pool.close()
 }

@@ -16,7 +16,7 @@ import (
 type Image struct {
 	mat   gocv.Mat // the frame
 	small gocv.Mat // the letterbox's picture; kept so that OpenCV need not allocate it again
-	crops []*crop  // see Crop
+	part  *Image   // see Crop; nil until there was one
 	pool  *pool
 	out   bool // not in the pool
 }
@@ -93,13 +93,19 @@ func fill(b []byte, v byte) {
 func (m *Image) Close() {
 	if m.out {
 		m.out = false
+		m.uncrop()
 		m.pool.put(m)
 	}
 }
 
 func (m *Image) free() {
-	m.freeCrops()
-	m.mat.Close()
+	if m.part != nil {
+		m.uncrop()
+		m.part.free()
+	}
+	if !m.mat.Closed() { // a part's is closed with its frame
+		m.mat.Close()
+	}
 	m.small.Close()
 }
 
