@@ -13,7 +13,7 @@ const (
 	BlindStalled   BlindReason = "stalled"   // no frames came
 	BlindDropped   BlindReason = "dropped"   // frames came; the detector failed, was not loaded, or had no time for them
 	BlindThrottled BlindReason = "throttled" // frames came and were shed
-	BlindMasked    BlindReason = "masked"    // frames came and were kept from the detector as nothing moved, or by a mask
+	BlindMasked    BlindReason = "masked"    // frames came and the motion gate kept them from the detector, as nothing moved
 	BlindOff       BlindReason = "off"       // the pipeline was not running
 )
 

@@ -80,7 +80,7 @@ func blindWords(reason string) string {
 	case "throttled":
 		return "the appliance spares itself"
 	case "masked":
-		return "nothing moves, or a mask hides it"
+		return "nothing moves in the picture"
 	case "off":
 		return "the pipeline is off"
 	}
@@ -89,7 +89,7 @@ func blindWords(reason string) string {
 
 // looked sends how much of the time a camera was inspected.
 func (k sink) looked(c Camera, labels []string) {
-	k.counter("camera_masked_total", "Frames kept from the detector by a motion gate or a mask.", c.Masked, labels...)
+	k.counter("camera_masked_total", "Frames that the motion gate kept from the detector, as nothing moved in them.", c.Masked, labels...)
 	k.seconds("camera_stalled_seconds_total", "Time in which frames were expected and none came.", c.StalledS, labels...)
 	k.counter("camera_abandoned_total", "Connections given up in a call that did not return.", c.Abandoned, labels...)
 	k.gauge("camera_stuck_calls", "Calls into the camera's source that have not returned.", float64(c.Stuck), labels...)

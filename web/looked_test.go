@@ -34,7 +34,7 @@ func TestThePageSaysWhenACameraDoesNotLook(t *testing.T) {
 	}
 	for reason, want := range map[string]string{
 		"dropped": "the detector does not take the pictures", "throttled": "the appliance spares itself",
-		"masked": "nothing moves, or a mask hides it", "off": "the pipeline is off",
+		"masked": "nothing moves in the picture", "off": "the pipeline is off",
 	} {
 		s := line()
 		s.Cameras[1].Looked.BlindReason = reason

@@ -96,7 +96,7 @@ type Camera struct {
 
 	LastFrameAt time.Time `json:"last_frame_at,omitzero"`
 
-	Masked    uint64  `json:"masked"`    // kept from the detector: nothing moved, or a mask hid all of it
+	Masked    uint64  `json:"masked"`    // kept from the detector by the motion gate: nothing moved
 	StalledS  float64 `json:"stalled_s"` // seconds in which frames were expected and none came
 	Abandoned uint64  `json:"abandoned"` // connections given up in a call that did not return
 	Stuck     int     `json:"stuck"`     // such calls that still have not returned
