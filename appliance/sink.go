@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"math"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -93,14 +94,16 @@ func (p *publisher) stored(err error) {
 	}
 }
 
-// recorder turns what the vision pipeline saw into detection.v1 events. The
-// pipeline's emitter is its only caller.
+// recorder turns what the vision pipeline saw into detection.v1 events, for the
+// pipeline's emitter and for the trackLog.
 type recorder struct {
 	origin wire.Origin
 	out    *publisher
 	keeper *keeper
 	bootID string
-	seq    map[string]uint64 // last of each camera
+
+	mu  sync.Mutex        // held until an event has its place among those of its camera
+	seq map[string]uint64 // last of each camera
 }
 
 // seqKey is where the queue keeps a camera's last sequence number, stored
@@ -116,13 +119,15 @@ func newRecorder(cfg Config, out *publisher, k *keeper) *recorder {
 }
 
 // record publishes one event. It waits for the disk only where the camera is
-// lossless, and never for the centre.
+// lossless, and never for the centre. It is safe for concurrent use.
 func (r *recorder) record(e vision.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if _, known := r.seq[e.Camera]; !known { // it was configured when its track began
 		r.seq[e.Camera] = r.out.queue.Note(seqKey(e.Camera))
 	}
 	seq := r.seq[e.Camera] + 1
-	t := keeping{camera: e.Camera, picture: r.keeper.admit(e), topic: r.origin.Detection(e.Camera), note: uplink.Note{Key: seqKey(e.Camera), Value: seq}}
+	t := keeping{camera: e.Camera, picture: r.keeper.admit(e), before: e.Before, topic: r.origin.Detection(e.Camera), note: uplink.Note{Key: seqKey(e.Camera), Value: seq}}
 	d := r.detection(e, seq)
 	var err error
 	if t.without, err = d.Encode(); err == nil && t.picture != nil {

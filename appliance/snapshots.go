@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// maxKeeping bounds the events that wait behind a picture which is being
-	// stored.
+	// maxKeeping bounds the events that wait for the disk, or behind one that
+	// does.
 	maxKeeping = 256
 	// keeperTimeout is how long a stop waits for the disk.
 	keeperTimeout = 3 * time.Second
@@ -34,10 +34,11 @@ const (
 	tidyEvery = time.Minute
 )
 
-// keeper stores pictures before the events that name them. Local subscribers
-// get the picture and then the event at once. For the centre an event is
-// queued when its picture is synced in the store and in the queue, and without
-// the picture where that fails; later events of the camera wait their turn.
+// keeper stores pictures before the events that name them, and waits for what
+// else has to be on disk before an event. Local subscribers get the picture
+// and then the event at once. For the centre an event is queued when its
+// picture is synced in the store and in the queue, and without the picture
+// where that fails; later events of the camera wait their turn.
 //
 // Where the disk or the queue is too slow, events are refused and counted. But
 // those of a lossless camera make publish wait, and so the pipeline, until
@@ -72,10 +73,11 @@ type kept struct {
 	failed  uint64 // events without one, as it could not be stored
 }
 
-// keeping is an event that waits for its picture, or behind one.
+// keeping is an event that waits for the disk, or behind one that does.
 type keeping struct {
 	camera  string
 	picture *vision.Snapshot // or nil
+	before  func()           // returns when the event may be queued; or nil
 	topic   string
 	with    []byte // the event that names the picture
 	without []byte
@@ -164,9 +166,9 @@ func (k *keeper) admit(e vision.Event) *vision.Snapshot {
 
 // publish sends an event after those of its camera before it. It waits for the
 // disk only where the camera is lossless, and never for the centre. It has one
-// caller.
+// caller at a time.
 func (k *keeper) publish(t keeping) {
-	if t.picture == nil && !k.waits(t.camera) {
+	if t.picture == nil && t.before == nil && !k.waits(t.camera) {
 		k.out.publishThen(t.topic, t.without, false, t.note, t.done)
 		return
 	}
@@ -226,9 +228,12 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// carry queues an event, after its picture if it has one.
+// carry queues an event, after what has to be on disk before it.
 func (k *keeper) carry(t keeping) {
 	defer k.end(t)
+	if t.before != nil {
+		t.before()
+	}
 	event := t.without
 	if t.picture != nil {
 		err := k.keep(t.camera, t.picture)

@@ -20,16 +20,14 @@ import (
 	"outstation/vision"
 )
 
-// Bounds of the file of open tracks.
-const (
-	maxOpenTracks = 4096 // of all cameras; a camera has at most 128
-	trackBatch    = 64   // events that may share one write
-)
+// maxOpenTracks bounds the file of open tracks, of all cameras; a camera has at
+// most 128.
+const maxOpenTracks = 4096
 
 // Times of a trackLog.
 const (
 	trackRefresh = 10 * time.Second // between two writes that only bring the last boxes up to date
-	trackRetry   = 10 * time.Second // before an end that was refused is published again
+	trackRetry   = 10 * time.Second // before an end that was refused is told again
 )
 
 // openTrack is what the end of a track will say if the process does not live
@@ -60,38 +58,36 @@ type tracksFile struct {
 	Open    []openTrack `json:"open"`
 }
 
-// trackLog makes sure that each track whose start was told is told to end. It
-// is a Sink between the pipeline and the recorder, of which it is the only
-// caller.
+// trackLog makes sure that each track whose start reaches the centre is told
+// to end. It is a Sink between the pipeline and the recorder, and tells the
+// ends that are missing itself.
 //
-// A start is published once the track is in data_dir/tracks.json, synced; its
-// entry goes when its end is durable in the queue. So whatever a crash leaves
-// in the file is told to end at the next start, with the event id that the
-// entry has had from the beginning: an end may be sent twice, and is never
-// missing. Starts that come together share a write.
+// It hands events on at once, so that local subscribers have them whatever the
+// disk does. The start of a track becomes durable once the track is in
+// data_dir/tracks.json, synced; its entry goes when its end is durable in the
+// queue. So whatever a crash leaves in the file is told to end at the next
+// start, with the event id that the entry has had from the beginning: an end
+// may be sent twice, and is never missing at the centre. Starts that wait
+// together share a write.
 type trackLog struct {
 	path string
-	next vision.Sink
+	next vision.Sink           // safe for concurrent use
 	live func() []vision.Event // the ends of what is open, as it is now
 	log  *slog.Logger
 
-	events chan vision.Event
-	stored chan stored
+	owed    []openTrack   // what load found
+	settled chan struct{} // woken when an end is durable
 
-	// Only serve uses these.
+	writing sync.Mutex // held over a write of the file, and taken before mu
+
+	mu     sync.Mutex            // held over no I/O
 	open   map[string]*openTrack // by track id
 	failed map[string]time.Time  // ends that were refused, and when
+	begun  uint64                // tracks listed so far
+	listed uint64                // of those, how many were when the last write began
 	dirty  bool
 	fresh  time.Time // of the last write
-
-	mu    sync.Mutex
-	stats trackStats
-}
-
-// stored is what became of an end.
-type stored struct {
-	track string
-	err   error
+	stats  trackStats
 }
 
 // trackStats is what the file of open tracks is worth.
@@ -106,8 +102,7 @@ type trackStats struct {
 func newTrackLog(dataDir string, next vision.Sink, log *slog.Logger) *trackLog {
 	return &trackLog{
 		path: filepath.Join(dataDir, "tracks.json"), next: next, log: log, live: func() []vision.Event { return nil },
-		events: make(chan vision.Event, trackBatch), stored: make(chan stored, maxOpenTracks),
-		open: map[string]*openTrack{}, failed: map[string]time.Time{},
+		settled: make(chan struct{}, 1), open: map[string]*openTrack{}, failed: map[string]time.Time{},
 	}
 }
 
@@ -135,29 +130,37 @@ func (t *trackLog) load() error {
 		return nil
 	}
 	for _, k := range f.Open {
-		t.add(k)
+		t.open[k.id()] = &k
 	}
+	t.owed = t.list()
 	return nil
 }
 
-// sink waits until the event is taken; see vision.Sink.
-func (t *trackLog) sink(e vision.Event) { t.events <- e }
+// sink hands an event on, with what has to happen before and after it becomes
+// durable; see vision.Sink. It does not wait for the disk itself.
+func (t *trackLog) sink(e vision.Event) {
+	switch e.TrackEvent {
+	case vision.TrackStart:
+		if n := t.begin(e); n > 0 {
+			e.Before = func() { t.secure(n) }
+		}
+	case vision.TrackEnd:
+		e = t.ending(e)
+	}
+	t.next(e)
+}
 
-// serve publishes what comes until ctx ends and nothing comes any more. It
-// begins with the ends that the last run owes.
+// serve tells the ends that the last run owes, and then does what can wait until
+// ctx ends.
 func (t *trackLog) serve(ctx context.Context) {
-	for _, k := range t.listed() {
-		t.publish(k.event())
+	for _, k := range t.owed {
+		t.sink(k.event())
 		t.note(func(s *trackStats) { s.Recovered++ })
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
-		case e := <-t.events:
-			t.batch(e)
-		case s := <-t.stored:
-			t.settle(s)
 		case now := <-tick.C:
 			t.tend(now)
 		case <-ctx.Done():
@@ -167,67 +170,57 @@ func (t *trackLog) serve(ctx context.Context) {
 	}
 }
 
-// finish publishes what has come, and waits a moment to hear of the ends, so
-// that a clean stop leaves nothing open.
+// finish waits a moment to hear of the ends, so that a clean stop leaves
+// nothing open.
 func (t *trackLog) finish() {
-	for len(t.events) > 0 {
-		t.batch(<-t.events)
-	}
 	late := time.After(time.Second)
-	for len(t.open) > 0 {
+	for waiting := true; waiting && len(t.list()) > 0; {
 		select {
-		case s := <-t.stored:
-			t.settle(s)
-			continue
+		case <-t.settled:
 		case <-late:
+			waiting = false
 		}
-		break
 	}
-	if t.dirty {
-		t.write()
-	}
+	t.tidy()
 }
 
-// batch publishes an event and those that come with it, after one write for
-// all of the tracks that they begin.
-func (t *trackLog) batch(e vision.Event) {
-	events := []vision.Event{e}
-	for more := true; more && len(events) < trackBatch; {
-		select {
-		case e := <-t.events:
-			events = append(events, e)
-		default:
-			more = false
-		}
-	}
-	begun := false
-	for _, e := range events {
-		if e.TrackEvent == vision.TrackStart {
-			begun = t.begin(e) || begun
-		}
-	}
-	if begun {
-		t.write()
-	}
-	for _, e := range events {
-		t.publish(e)
-	}
-}
-
-// begin lists a track.
-func (t *trackLog) begin(e vision.Event) bool {
+// begin lists a track and returns its number among those that were, or 0 where
+// there is no room.
+func (t *trackLog) begin(e vision.Event) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if len(t.open) >= maxOpenTracks {
-		t.note(func(s *trackStats) { s.Unlisted++ })
-		return false
+		t.stats.Unlisted++
+		return 0
 	}
-	t.add(track(e, uuid.NewString()))
-	return true
+	k := track(e, uuid.NewString())
+	t.open[k.id()] = &k
+	t.begun++
+	return t.begun
 }
 
-func (t *trackLog) add(k openTrack) { t.open[k.id()] = &k }
+// secure returns when the nth track is in the file, or could not be written:
+// health says so then, and its events are durable nonetheless.
+func (t *trackLog) secure(n uint64) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	t.mu.Lock()
+	covered := t.listed >= n // by the write of another
+	t.mu.Unlock()
+	if !covered {
+		t.write()
+	}
+}
 
-// listed are the open tracks, those first that were seen first.
-func (t *trackLog) listed() []openTrack {
+// list are the open tracks, those first that were seen first.
+func (t *trackLog) list() []openTrack {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sorted()
+}
+
+// sorted is list; the caller holds t.mu.
+func (t *trackLog) sorted() []openTrack {
 	list := make([]openTrack, 0, len(t.open))
 	for _, k := range t.open {
 		list = append(list, *k)
@@ -238,68 +231,114 @@ func (t *trackLog) listed() []openTrack {
 	return list
 }
 
-// publish hands an event on. Of an end it wants to hear.
-func (t *trackLog) publish(e vision.Event) {
-	if e.TrackEvent == vision.TrackEnd {
-		id := e.TrackID(e.Detections[0])
-		if k := t.open[id]; k != nil {
-			e.ID = k.EventID
-			e.Stored = func(err error) { t.stored <- stored{id, err} } // has room: one for each open track
-			if !e.Recovered {
-				*k = track(e, k.EventID) // for another attempt
-			}
-			delete(t.failed, id)
-		}
+// ending gives an end the id that it has in any case. Of the end of a track
+// that is listed the trackLog wants to hear.
+func (t *trackLog) ending(e vision.Event) vision.Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id := e.TrackID(e.Detections[0])
+	k := t.open[id]
+	if k == nil {
+		return e
 	}
-	t.next(e)
+	e.ID = k.EventID
+	e.Stored = func(err error) { t.settle(id, err) }
+	if !e.Recovered {
+		*k = track(e, k.EventID) // for another attempt
+	}
+	delete(t.failed, id)
+	return e
 }
 
 // settle takes in what became of an end.
-func (t *trackLog) settle(s stored) {
-	if t.open[s.track] == nil {
-		return
+func (t *trackLog) settle(id string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.open[id] == nil:
+	case err != nil:
+		t.failed[id] = time.Now()
+	default:
+		delete(t.open, id)
+		t.dirty = true
+		select {
+		case t.settled <- struct{}{}:
+		default:
+		}
 	}
-	if s.err != nil {
-		t.failed[s.track] = time.Now()
-		return
-	}
-	delete(t.open, s.track)
-	t.dirty = true
 }
 
 // tend does what can wait: the removal of tracks from the file, their last
 // boxes, and ends that were refused.
 func (t *trackLog) tend(now time.Time) {
+	for _, e := range t.due(now) {
+		t.sink(e)
+	}
+	t.refresh(now)
+	t.tidy()
+}
+
+// due are the ends that are to be told again.
+func (t *trackLog) due(now time.Time) (ends []vision.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for id, at := range t.failed {
 		if now.Sub(at) >= trackRetry {
-			t.publish(t.open[id].event())
+			ends = append(ends, t.open[id].event())
 		}
 	}
-	if len(t.open) > 0 && now.Sub(t.fresh) >= trackRefresh {
-		for _, e := range t.live() {
-			if k := t.open[e.TrackID(e.Detections[0])]; k != nil && e.CapturedAt.After(k.Captured) {
-				*k = track(e, k.EventID)
-				t.dirty = true
-			}
+	return ends
+}
+
+// refresh brings the last boxes up to date.
+func (t *trackLog) refresh(now time.Time) {
+	t.mu.Lock()
+	due := len(t.open) > 0 && now.Sub(t.fresh) >= trackRefresh
+	t.mu.Unlock()
+	if !due {
+		return
+	}
+	ends := t.live() // not under t.mu: it takes the locks of the cameras
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range ends {
+		if k := t.open[e.TrackID(e.Detections[0])]; k != nil && e.CapturedAt.After(k.Captured) {
+			*k = track(e, k.EventID)
+			t.dirty = true
 		}
 	}
-	if t.dirty {
+}
+
+// tidy writes the file where it is not up to date.
+func (t *trackLog) tidy() {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	t.mu.Lock()
+	dirty := t.dirty
+	t.mu.Unlock()
+	if dirty {
 		t.write()
 	}
 }
 
-// write makes the file durable. While it cannot, tracks are told nonetheless,
-// and health says that their ends are not safe.
+// write makes the file durable; the caller holds t.writing. While it cannot,
+// tracks are told nonetheless, and health says that their ends are not safe.
 func (t *trackLog) write() {
-	b, err := json.Marshal(tracksFile{Version: 1, Open: t.listed()})
+	t.mu.Lock()
+	f, listed := tracksFile{Version: 1, Open: t.sorted()}, t.begun
+	t.dirty = false
+	t.mu.Unlock()
+	b, err := json.Marshal(f)
 	if err == nil {
 		err = replaceFile(t.path, append(b, '\n'), func(*os.File) error { return nil })
 	}
 	if err != nil {
 		t.log.Error("open tracks cannot be stored", "error", err)
 	}
-	t.dirty, t.fresh = err != nil, time.Now()
-	t.note(func(s *trackStats) { s.Error = err })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.listed, t.fresh, t.stats.Error = listed, time.Now(), err
+	t.dirty = t.dirty || err != nil
 }
 
 func (t *trackLog) note(change func(*trackStats)) {

@@ -16,7 +16,8 @@ import (
 	"outstation/vision"
 )
 
-// tracked is a trackLog that is served, and what came out of it.
+// tracked is a trackLog that is served, and what came out of it: events that
+// are carried to the queue one after the other, as the keeper does.
 type tracked struct {
 	*trackLog
 	mu   sync.Mutex
@@ -26,23 +27,42 @@ type tracked struct {
 
 func startTracks(t *testing.T, dir string, see func(vision.Event)) *tracked {
 	t.Helper()
-	k := &tracked{}
-	k.trackLog = newTrackLog(dir, func(e vision.Event) {
-		if see != nil {
-			see(e)
-		}
-		k.mu.Lock()
-		k.out = append(k.out, e)
-		k.mu.Unlock()
-	}, slog.New(slog.DiscardHandler))
+	k, work := &tracked{}, make(chan vision.Event, 1000)
+	k.trackLog = newTrackLog(dir, func(e vision.Event) { work <- e }, slog.New(slog.DiscardHandler))
 	if err := k.load(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); k.serve(ctx) }()
-	k.stop = sync.OnceFunc(func() { cancel(); <-done })
+	var served, carried sync.WaitGroup
+	served.Go(func() { k.serve(ctx) })
+	quit := make(chan struct{})
+	carried.Go(func() {
+		for {
+			select {
+			case e := <-work:
+				k.carry(e, see)
+			case <-quit:
+				for len(work) > 0 {
+					k.carry(<-work, see)
+				}
+				return
+			}
+		}
+	})
+	k.stop = sync.OnceFunc(func() { cancel(); served.Wait(); close(quit); carried.Wait() })
 	return k
+}
+
+func (k *tracked) carry(e vision.Event, see func(vision.Event)) {
+	if e.Before != nil {
+		e.Before()
+	}
+	if see != nil {
+		see(e)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.out = append(k.out, e)
 }
 
 // events is what came out so far.
@@ -81,27 +101,31 @@ func TestAnEndAfterEachCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, at := t.TempDir(), time.Now()
 		left := map[string]string{} // the file, by step
+		var mu sync.Mutex
+		keep := func(what string) { mu.Lock(); defer mu.Unlock(); left[what] = trackFile(dir) }
 		step := ""
 		var endID string
 		stored := map[string]func(error){}
 		k := startTracks(t, dir, func(e vision.Event) {
-			left[step+" published"] = trackFile(dir)
+			keep(step + " queued")
 			if e.TrackEvent == vision.TrackEnd {
 				endID = e.ID
 				stored[e.TrackID(e.Detections[0])] = e.Stored
 			}
 		})
 		defer k.stop()
+		queue := k.next
+		k.next = func(e vision.Event) { keep(step + " told here"); queue(e) }
 		for _, step = range []string{"start", "best", "end"} {
-			left[step+" to come"] = trackFile(dir)
+			keep(step + " to come")
 			k.sink(trackEvent(vision.TrackEvent(step), 7, at))
 			synctest.Wait()
 		}
 		time.Sleep(time.Hour)
-		left["end not stored"] = trackFile(dir)
+		keep("end not stored")
 		stored["run-7"](nil)
 		time.Sleep(2 * time.Second)
-		left["end stored"] = trackFile(dir)
+		keep("end stored")
 
 		for step, file := range left {
 			other := t.TempDir()
@@ -114,7 +138,7 @@ func TestAnEndAfterEachCrash(t *testing.T) {
 			synctest.Wait()
 			again.stop()
 			want := "end run-7"
-			if step == "start to come" || step == "end stored" {
+			if step == "start to come" || step == "start told here" || step == "end stored" {
 				want = ""
 			}
 			if got := again.names(); got != want {
@@ -186,26 +210,27 @@ func TestLastBoxesAreKept(t *testing.T) {
 	})
 }
 
-// TestStartsShareAWrite: while one is being published others wait, and then
+// TestStartsShareAWrite: while one is being queued others wait, and then
 // have one write together.
 func TestStartsShareAWrite(t *testing.T) {
+	const starts = 64
 	dir, gate := t.TempDir(), make(chan struct{})
 	files := map[string]bool{}
 	k := startTracks(t, dir, func(e vision.Event) {
 		<-gate
 		files[trackFile(dir)] = true
 		if !strings.Contains(trackFile(dir), `"number":`+strings.TrimPrefix(e.TrackID(e.Detections[0]), "run-")+",") {
-			t.Errorf("%s is published and not in the file", e.TrackID(e.Detections[0]))
+			t.Errorf("%s is queued and not in the file", e.TrackID(e.Detections[0]))
 		}
 	})
-	for n := range uint64(trackBatch) {
+	for n := range uint64(starts) {
 		k.sink(trackEvent(vision.TrackStart, n+1, time.Now()))
 	}
 	close(gate)
-	eventually(t, "all starts", func() bool { return len(k.events()) == trackBatch })
+	eventually(t, "all starts", func() bool { return len(k.events()) == starts })
 	k.stop()
 	if len(files) > 3 {
-		t.Errorf("%d writes for %d starts", len(files), trackBatch)
+		t.Errorf("%d writes for %d starts", len(files), starts)
 	}
 }
 
@@ -264,11 +289,15 @@ func (nowhere) Close()                                            {}
 func TestAnEndThatAStopHadNoRoomForIsToldByTheNextStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, disk := t.TempDir(), make(chan struct{})
-		first := startTracks(t, dir, func(e vision.Event) {
-			if e.Camera == "floods" {
+		first := startTracks(t, dir, nil)
+		queue, begun := first.next, false
+		first.next = func(e vision.Event) {
+			begun = begun || e.Camera == "tracks"
+			if begun && e.Camera == "floods" { // as if it were lossless
 				<-disk
 			}
-		})
+			queue(e)
+		}
 		model := vision.ModelOptions{Name: "m", Open: func(context.Context) (vision.Detector, error) {
 			return seesAPart{}, nil
 		}}
@@ -297,6 +326,7 @@ func TestAnEndThatAStopHadNoRoomForIsToldByTheNextStart(t *testing.T) {
 			t.Errorf("the best and the end are not counted: %+v", c)
 		}
 		close(disk)
+		synctest.Wait()
 		first.stop()
 		second := startTracks(t, dir, nil)
 		synctest.Wait()

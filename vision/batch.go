@@ -201,9 +201,6 @@ func (w *worker) single(i int) {
 // deliver gives frame i of the batch and the result to its camera.
 func (w *worker) deliver(i int, found []Detection, t Timing, ended time.Time, err error) {
 	f, c := w.batch.frames[i], w.cameras[w.batch.cameras[i]]
-	if err == nil {
-		found = c.stage.classify(f, found)
-	}
 	w.batch.frames[i] = Frame{} // what is handed on is not kept
 	e := Event{
 		Camera:      f.Camera,

@@ -30,7 +30,6 @@ type camera struct {
 	stuck   *atomic.Int64 // calls that are stuck now, of all cameras
 
 	view      view
-	stage     stage
 	judge     *judge
 	collected []emission  // lossless: of the last frame; the worker's until it is an outcome
 	telling   atomic.Bool // lossless: events of the last frame are not all in the buffer
@@ -187,14 +186,14 @@ func (c *camera) inspected(e Event, img Image, detectErr error) {
 	})
 	if !c.opts.Lossless {
 		if detectErr == nil {
-			c.judge.look(e, c.keep)
+			c.judge.look(e, img, c.keep)
 		}
 		return
 	}
 	c.telling.Store(true)
 	c.collected = c.collected[:0]
 	if detectErr == nil {
-		c.judge.look(e, c.collect)
+		c.judge.look(e, img, c.collect)
 	}
 	c.outcome <- outcome{c.collected} // has room: one frame is in flight
 }

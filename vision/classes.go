@@ -8,7 +8,7 @@ import (
 // named are the classes that a camera's rules and its second stage name, sorted.
 func (c *camera) named() []string {
 	o := c.judge.opts
-	names := slices.Concat(slices.Collect(maps.Keys(o.Classes)), o.Only, c.stage.opts.Classes)
+	names := slices.Concat(slices.Collect(maps.Keys(o.Classes)), o.Only, c.judge.stage.opts.Classes)
 	for _, z := range o.Zones {
 		names = append(names, z.Classes...)
 	}

@@ -33,8 +33,9 @@ type ClassifierOptions struct {
 // DefaultClassifyMax is how many detections of a frame are classified.
 const DefaultClassifyMax = 8
 
-// ClassifyOptions sends crops of a camera's detections to a second model. Its
-// answers are the Label of those detections. Frames have to be Croppers.
+// ClassifyOptions sends crops of a camera's detections to a second model, as
+// far as they will be in an event. Its answers are the Label of those
+// detections. Frames have to be Croppers.
 type ClassifyOptions struct {
 	Model   string   // a name in Options.Classifiers; "" for none
 	Classes []string // whose detections; empty: all
@@ -160,35 +161,30 @@ func (s *second) label(m Image) (label string, confidence float64, ok bool) {
 type stage struct {
 	opts  ClassifyOptions
 	model *second // nil without
-	least func(class string) float64
 	order []int
-	found []Detection
 }
 
-// classify names what was found in a frame, as far as it counts. The result
-// is the stage's own memory, or found itself.
-func (g *stage) classify(f Frame, found []Detection) []Detection {
-	if g.model == nil || len(found) == 0 {
-		return found
+// classify names those of a frame's detections whose places are given, the
+// most confident first.
+func (g *stage) classify(f Frame, found []Detection, places []int) {
+	if g.model == nil {
+		return
 	}
-	g.found = append(g.found[:0], found...)
 	g.order = g.order[:0]
-	for i := range g.found {
-		d := &g.found[i]
-		if d.Confidence >= g.least(d.Class) && (len(g.opts.Classes) == 0 || slices.Contains(g.opts.Classes, d.Class)) {
+	for _, i := range places {
+		if len(g.opts.Classes) == 0 || slices.Contains(g.opts.Classes, found[i].Class) {
 			g.order = append(g.order, i)
 		}
 	}
-	slices.SortFunc(g.order, func(a, b int) int { return cmp.Compare(g.found[b].Confidence, g.found[a].Confidence) })
+	slices.SortFunc(g.order, func(a, b int) int { return cmp.Compare(found[b].Confidence, found[a].Confidence) })
 	most := cmp.Or(g.opts.Max, DefaultClassifyMax)
 	for n, i := range g.order {
 		if n >= most {
 			g.model.note(func(st *ClassifierStats) { st.Skipped += uint64(len(g.order) - most) })
 			break
 		}
-		g.name(f, &g.found[i])
+		g.name(f, &found[i])
 	}
-	return g.found
 }
 
 // name classifies one detection.

@@ -13,11 +13,15 @@ import (
 type namer struct {
 	seen   []image.Rectangle
 	closed bool
+	during func() // what happens meanwhile, or nil
 }
 
 func (n *namer) Classify(m Image) (string, float64, error) {
 	at := m.(*cut).at
 	n.seen = append(n.seen, at)
+	if n.during != nil {
+		n.during()
+	}
 	if at.Min.X == 0 {
 		return "", 0, errTest
 	}

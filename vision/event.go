@@ -35,10 +35,12 @@ type Event struct {
 	Picture bool
 
 	// What a Sink may hand to the next; the Pipeline leaves it zero. ID is the
-	// event's, "" for a new one. Stored is called, from any goroutine, once it
-	// is known whether the event is durable. Recovered says that it tells of an
-	// earlier run of the process.
+	// event's, "" for a new one. Before is called, from any goroutine, before
+	// the event becomes durable, and waits for the disk. Stored is called, from
+	// any goroutine, once it is known whether the event is durable. Recovered
+	// says that it tells of an earlier run of the process.
 	ID        string
+	Before    func()
 	Stored    func(error)
 	Recovered bool
 }

@@ -89,9 +89,9 @@ type Filtered struct {
 // judge stands between a camera's detector and its events: it filters what
 // was found, places it in zones, follows it, and decides what is an event.
 //
-// Its lock is held for microseconds and over no I/O: by the detector for each
-// frame, and once a second by the watchdog, which ends the tracks of a camera
-// that is not inspected any more.
+// Its lock is held for microseconds and over no I/O: by the detector twice for
+// each frame, and once a second by the watchdog, which ends the tracks of a
+// camera that is not inspected any more.
 type judge struct {
 	opts     JudgeOptions
 	limits   map[string]Limits
@@ -100,13 +100,18 @@ type judge struct {
 	run      string        // of the process, for ids
 	silence  time.Duration // without inspection, after which every track has ended
 
+	// Of the frame that is looked at; only the detector's goroutine uses these.
+	stage  stage
+	found  []Detection
+	strong []bool
+	toName []int // places in found of what will be in an event
+	due    bool  // with another policy than PolicyTrack: the frame is an event
+
 	mu       sync.Mutex
 	closed   bool
 	model    DetectorInfo // of the detector whose frames are looked at
 	last     time.Time    // end of the last inspection
-	found    []Detection
-	strong   []bool
-	tracker  *tracker // nil without tracking
+	tracker  *tracker     // nil without tracking
 	change   change
 	about    Event   // the camera and model of the last frame
 	owed     []Event // bests and ends that found no place in the buffer
@@ -146,30 +151,62 @@ func newJudge(o JudgeOptions, silence time.Duration, run string, number func() u
 }
 
 // look judges one inspected frame and hands its events to emit, which must
-// not block and returns false for one that it could not take. What e and its
-// detections point to is not kept.
-func (j *judge) look(e Event, emit func(Event) bool) {
+// not block and returns false for one that it could not take. What e, its
+// detections and the image point to is not kept. The second stage names what
+// will be in an event, and nothing else; it takes its time without the lock.
+// Only the detector's goroutine may call it.
+func (j *judge) look(e Event, img Image, emit func(Event) bool) {
+	if !j.sift(&e, emit) {
+		return
+	}
+	j.stage.classify(Frame{Image: img, Width: e.FrameWidth, Height: e.FrameHeight}, j.found, j.toName)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
 		return
 	}
+	if j.opts.Policy == PolicyTrack {
+		j.tellStarts(e, emit)
+		j.report()
+		return
+	}
+	e.Detections = j.found
+	j.tell(e, emit)
+}
+
+// sift finds out what an inspected frame has to tell, and tells which tracks
+// have ended. It returns false where nothing is told any more.
+func (j *judge) sift(e *Event, emit func(Event) bool) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return false
+	}
 	j.repay(emit)
 	j.last = time.Now()
 	e.Zones, e.Run = j.names, j.run
-	j.filter(&e)
+	j.filter(e)
 	e.Detections = nil
-	j.about = e
+	j.about = *e
 	if j.tracker != nil {
 		if e.CapturedAt.Sub(j.tracker.last) > j.silence {
 			j.endAll(emit)
 		}
 		j.tracker.update(e.CapturedAt, j.found, j.strong)
-		j.tellTracks(e, emit)
+	}
+	j.toName = j.toName[:0]
+	if j.opts.Policy == PolicyTrack {
+		j.tellEnds(*e, emit)
+		j.inSight()
+		return true
 	}
 	j.report()
-	e.Detections = j.found
-	j.tell(e, emit)
+	if j.due = j.tells(); j.due {
+		for i := range j.found {
+			j.toName = append(j.toName, i)
+		}
+	}
+	return true
 }
 
 // filter copies into j.found what meets the limits, or could continue a track.
@@ -216,13 +253,6 @@ func (j *judge) limitsOf(class string) Limits {
 		l.Confidence = own
 	}
 	return l
-}
-
-// least is the confidence that a detection of a class has to have.
-func (j *judge) least(class string) float64 {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.limitsOf(class).Confidence
 }
 
 // follow takes over what the detector of the next frames says of itself.

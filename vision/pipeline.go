@@ -66,7 +66,7 @@ func New(opts Options) (*Pipeline, error) {
 	}
 	for _, o := range opts.Cameras {
 		c := newCamera(o, p)
-		c.stage = stage{opts: o.Classify, model: seconds[o.Classify.Model], least: c.judge.least}
+		c.judge.stage = stage{opts: o.Classify, model: seconds[o.Classify.Model]}
 		if w := models[o.Model]; w != nil {
 			c.worker = w
 			w.cameras = append(w.cameras, c)

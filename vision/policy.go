@@ -47,24 +47,26 @@ const (
 	TrackEnd   TrackEvent = "end"
 )
 
-// tell makes the events of the policies that look at one frame.
-func (j *judge) tell(e Event, emit func(Event) bool) {
+// tells reports whether a frame becomes an event, with the policies that look
+// at one frame.
+func (j *judge) tells() bool {
 	switch j.opts.Policy {
-	case PolicyDetections:
-		if len(e.Detections) > 0 {
-			e.Picture = true
-			emit(e.owned())
-		}
 	case PolicyEveryFrame:
-		e.Picture = len(e.Detections) > 0
-		emit(e.owned())
+		return true
 	case PolicyOnChange:
-		if j.change.look(e.Detections, j.tracker != nil, j.opts.Debounce) {
-			e.Picture = true
-			if emit(e.owned()) {
-				j.change.accept()
-			}
-		}
+		return j.change.look(j.found, j.tracker != nil, j.opts.Debounce)
+	}
+	return len(j.found) > 0
+}
+
+// tell makes the event of a frame that is due.
+func (j *judge) tell(e Event, emit func(Event) bool) {
+	if !j.due {
+		return
+	}
+	e.Picture = len(e.Detections) > 0 || j.opts.Policy == PolicyOnChange
+	if emit(e.owned()) && j.opts.Policy == PolicyOnChange {
+		j.change.accept()
 	}
 }
 
@@ -151,16 +153,29 @@ func (s *sight) better(o *sight) bool {
 	return s.detection.Confidence > o.detection.Confidence
 }
 
-// tellTracks tells the starts and ends of a frame's tracks. A start that finds
-// no place is told with the next frame that shows the track.
-func (j *judge) tellTracks(e Event, emit func(Event) bool) {
-	if j.opts.Policy != PolicyTrack {
-		return
+// shown reports whether the frame that is looked at is one of those that a
+// track's events tell of.
+func (j *judge) shown(k *track) bool {
+	return k.id != 0 && k.missed == 0 && j.within(&j.found[k.box])
+}
+
+// inSight lists what the tracks' events may tell of a frame: each may be the best
+// of its track, or the last.
+func (j *judge) inSight() {
+	for i := range j.tracker.tracks {
+		if k := &j.tracker.tracks[i]; j.shown(k) {
+			j.toName = append(j.toName, k.box)
+		}
 	}
-	j.tellEnds(e, emit)
+}
+
+// tellStarts takes a frame into the stories of its tracks, and tells those that
+// begin. A start that finds no place is told with the next frame that shows the
+// track.
+func (j *judge) tellStarts(e Event, emit func(Event) bool) {
 	for i := range j.tracker.tracks {
 		k := &j.tracker.tracks[i]
-		if k.id == 0 || k.missed > 0 || !j.within(&j.found[k.box]) {
+		if !j.shown(k) {
 			continue
 		}
 		s := sight{e.CapturedAt, e.InferredAt, e.Clock, e.ModelSHA256, j.found[k.box], e.FrameWidth, e.FrameHeight}

@@ -42,7 +42,7 @@ func (c *court) emit(e Event) bool {
 func (c *court) see(found ...Detection) string {
 	c.at = c.at.Add(step)
 	c.told = nil
-	c.look(Event{Camera: "cam", CapturedAt: c.at, Detections: found, FrameWidth: 1000, FrameHeight: 1000}, c.emit)
+	c.look(Event{Camera: "cam", CapturedAt: c.at, Detections: found, FrameWidth: 1000, FrameHeight: 1000}, nil, c.emit)
 	return tell(c.told)
 }
 
@@ -124,7 +124,7 @@ func TestLimitsHoldForAnyResolution(t *testing.T) {
 		c.look(Event{CapturedAt: c.at, FrameWidth: w, FrameHeight: h, Detections: []Detection{
 			{Class: "a", Confidence: 0.9, Box: Box{600 * scale, 100 * scale, 80 * scale, 80 * scale}},
 			{Class: "b", Confidence: 0.9, Box: Box{100 * scale, 100 * scale, 70 * scale, 80 * scale}},
-		}}, c.emit)
+		}}, nil, c.emit)
 		if got := tell(c.told); got != "a[right]" {
 			t.Errorf("scale %v: %s", scale, got)
 		}
@@ -401,9 +401,6 @@ func TestACameraKeepsToTheModelThatServes(t *testing.T) {
 		c.expect("special", thing("special", 0.25, 100, 100))
 		c.follow(DetectorInfo{Confidence: 0.6, ClassConfidence: map[string]float64{"person": 0.3}})
 		c.expect("a person", weak, strong, person)
-		if c.least("a") != 0.6 || c.least("person") != 0.3 || c.least("special") != 0.2 || c.least("large") != 0.6 {
-			panic("the second stage names what does not count")
-		}
 	})
 }
 

@@ -13,8 +13,9 @@ import (
 type Cropper interface {
 	Image
 	// Crop returns the w×h pixels from (x, y) on, which have to lie within the
-	// image, as an image that shares them: it must not be used once the image
-	// it was taken from is closed, and needs no Close of its own.
+	// image, as an image that shares them: it must not be used after the next
+	// Crop, nor once the image it was taken from is closed, and needs no Close
+	// of its own.
 	Crop(x, y, w, h int) (Image, error)
 }
 
