@@ -78,8 +78,10 @@ func TestEventsOfTwoCallersKeepTheirOrder(t *testing.T) {
 	d.run()
 	const each = 50
 	var callers sync.WaitGroup
+	together := make(chan struct{})
 	for caller := range 3 {
 		callers.Go(func() {
+			<-together
 			for n := range each {
 				e := trackEvent(vision.TrackBest, uint64(n+1), time.Now())
 				e.Camera = "a"
@@ -90,6 +92,7 @@ func TestEventsOfTwoCallersKeepTheirOrder(t *testing.T) {
 			}
 		})
 	}
+	close(together)
 	callers.Wait()
 	var want []string
 	for n := range 3 * each {
