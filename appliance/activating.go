@@ -55,14 +55,22 @@ func (k *modelKeeper) step(what string) {
 	}
 }
 
-// activatingCheck says what is being activated. That is no fault: what was
-// active serves on.
-func activatingCheck(f modelFacts) []wire.Check {
+// gateLimit is how long golden frames may take, which are few: a detector that
+// hangs cannot be ended, and holds up every other activation.
+const gateLimit = 5 * time.Minute
+
+// activatingCheck says what is being activated. That is no fault, as what was
+// active serves on, unless it hangs.
+func activatingCheck(f modelFacts, now time.Time) []wire.Check {
 	a := f.activating
 	if a == nil {
 		return nil
 	}
-	return []wire.Check{check("activation", wire.Healthy, webActivating(f).String())}
+	state, detail := wire.Healthy, webActivating(f).String()
+	if a.step == stepGate && now.Sub(a.stepSince) >= gateLimit {
+		state, detail = wire.Impaired, detail+"; it does not answer any more, and no other version can be activated: restart the appliance"
+	}
+	return []wire.Check{check("activation", state, detail)}
 }
 
 // webActivating is what the page shows of an activation, or nil.

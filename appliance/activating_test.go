@@ -71,7 +71,7 @@ func TestAnActivationSaysWhatItWaitsFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.serves(one)
-	if f := k.facts(); f.activating != nil || activatingCheck(f) != nil || webActivating(f) != nil {
+	if f := k.facts(); f.activating != nil || activatingCheck(f, time.Now()) != nil || webActivating(f) != nil {
 		t.Errorf("nothing is being activated: %+v", f.activating)
 	}
 	letGo, two := k.builds(), addFake(t, k.modelKeeper, "finds 2")
@@ -89,7 +89,7 @@ func TestAnActivationSaysWhatItWaitsFor(t *testing.T) {
 		t.Errorf("the command says %q, %v", got, err)
 	}
 	f := k.facts()
-	checks := activatingCheck(f)
+	checks := activatingCheck(f, time.Now())
 	if len(checks) != 1 || checks[0].State != wire.Healthy || !strings.Contains(checks[0].Detail, "Activating press@"+models.Short(two)+" since ") ||
 		!strings.Contains(checks[0].Detail, ": making an engine since ") {
 		t.Errorf("health: %+v", checks)
@@ -112,6 +112,22 @@ func TestAnActivationSaysWhatItWaitsFor(t *testing.T) {
 	k.serves(two)
 	if f := k.facts(); f.activating != nil {
 		t.Errorf("it is still said: %+v", f.activating)
+	}
+}
+
+// TestGoldenFramesThatNeverEnd are said in health: a call into a detector
+// cannot be ended.
+func TestGoldenFramesThatNeverEnd(t *testing.T) {
+	now := time.Now()
+	for after, want := range map[time.Duration]string{gateLimit - time.Second: wire.Healthy, gateLimit: wire.Impaired} {
+		f := modelFacts{activating: &activating{name: "press", since: now, step: stepGate, stepSince: now}}
+		if c := activatingCheck(f, now.Add(after))[0]; c.State != want || strings.Contains(c.Detail, "restart the appliance") != (want == wire.Impaired) {
+			t.Errorf("after %v: %+v", after, c)
+		}
+		f.activating.step = "making an engine" // which may take as long as it takes
+		if c := activatingCheck(f, now.Add(after))[0]; c.State != wire.Healthy {
+			t.Errorf("an engine, after %v: %+v", after, c)
+		}
 	}
 }
 

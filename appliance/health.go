@@ -173,7 +173,7 @@ func visionCheck(f facts) wire.Check {
 	for _, m := range f.vision.Models {
 		c.Checks = append(c.Checks, behindCheck(storedCheck(modelCheck(m, f.asked, f.now), m.Name, f.models), m))
 	}
-	c.Checks = append(c.Checks, activatingCheck(f.models)...)
+	c.Checks = append(c.Checks, activatingCheck(f.models, f.now)...)
 	for _, m := range f.vision.Classifiers {
 		c.Checks = append(c.Checks, classifierCheck(m))
 	}
