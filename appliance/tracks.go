@@ -26,7 +26,7 @@ const maxOpenTracks = 4096
 
 // Times of a trackLog.
 const (
-	trackRefresh = 10 * time.Second // between two writes that only bring the last boxes up to date
+	trackRefresh = 10 * time.Second // between two looks at the last boxes of open tracks
 	trackRetry   = 10 * time.Second // before an end that was refused is told again
 )
 
@@ -86,7 +86,7 @@ type trackLog struct {
 	begun  uint64                // tracks listed so far
 	listed uint64                // of those, how many were when the last write began
 	dirty  bool
-	fresh  time.Time // of the last write
+	fresh  time.Time // when the last boxes were last brought up to date
 	stats  trackStats
 }
 
@@ -301,6 +301,7 @@ func (t *trackLog) refresh(now time.Time) {
 	ends := t.live() // not under t.mu: it takes the locks of the cameras
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.fresh = now
 	for _, e := range ends {
 		if k := t.open[e.TrackID(e.Detections[0])]; k != nil && e.CapturedAt.After(k.Captured) {
 			*k = track(e, k.EventID)
@@ -337,7 +338,7 @@ func (t *trackLog) write() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.listed, t.fresh, t.stats.Error = listed, time.Now(), err
+	t.listed, t.stats.Error = listed, err
 	t.dirty = t.dirty || err != nil
 }
 

@@ -210,6 +210,35 @@ func TestLastBoxesAreKept(t *testing.T) {
 	})
 }
 
+// TestLastBoxesAreKeptOfABusyCamera: the file is written all the time for
+// tracks that begin and end.
+func TestLastBoxesAreKeptOfABusyCamera(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		k := newTrackLog(dir, func(e vision.Event) {
+			if e.Before != nil {
+				e.Before()
+			}
+			if e.Stored != nil {
+				e.Stored(nil)
+			}
+		}, slog.New(slog.DiscardHandler))
+		moved := trackEvent(vision.TrackEnd, 1, time.Now().Add(5*time.Second))
+		moved.Detections[0].Box.X = 99
+		k.live = func() []vision.Event { return []vision.Event{moved} }
+		k.sink(trackEvent(vision.TrackStart, 1, time.Now()))
+		for n := range uint64(2 * trackRefresh / time.Second) {
+			time.Sleep(time.Second)
+			k.sink(trackEvent(vision.TrackStart, n+2, time.Now()))
+			k.sink(trackEvent(vision.TrackEnd, n+2, time.Now()))
+			k.tend(time.Now())
+		}
+		if file := trackFile(dir); !strings.Contains(file, `"X":99`) {
+			t.Error(file)
+		}
+	})
+}
+
 // TestStartsShareAWrite: while one is being queued others wait, and then
 // have one write together.
 func TestStartsShareAWrite(t *testing.T) {
