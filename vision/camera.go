@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -97,6 +98,7 @@ func (c *camera) begin(now time.Time) {
 // run keeps the camera connected until ctx ends or its source does.
 func (c *camera) run(ctx context.Context) {
 	defer close(c.exited)
+	said := ""
 	for attempt := 0; ; attempt++ {
 		r := c.connect(ctx)
 		err := c.supervise(ctx, r)
@@ -114,7 +116,12 @@ func (c *camera) run(ctx context.Context) {
 			attempt = 0
 		}
 		c.lost(err, frames > 0)
-		c.log.Warn("camera lost", "error", err, "frames", frames, "attempt", attempt)
+		level := slog.LevelWarn
+		if frames == 0 && fmt.Sprint(err) == said {
+			level = slog.LevelDebug // it was said, and the state still says it
+		}
+		said = fmt.Sprint(err)
+		c.log.Log(ctx, level, "camera lost", "error", err, "frames", frames, "attempt", attempt)
 		if sleep(ctx, c.backoff(attempt)) != nil {
 			return
 		}
