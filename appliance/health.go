@@ -188,13 +188,24 @@ func visionCheck(f facts) wire.Check {
 			c.State, c.Detail = sub.State, sub.Name+": "+sub.Detail
 		}
 	}
+	if dark := darkText(f); dark != "" && c.State != wire.Unhealthy { // what is, is why they are dark
+		c.State, c.Detail = wire.Unhealthy, dark
+	}
 	return c
+}
+
+// rateText says how many frames come, and with a model how many of them it sees.
+func rateText(c vision.CameraStats) string {
+	if c.Model == "" {
+		return fmt.Sprintf("%.1f frames a second", c.FPS)
+	}
+	return fmt.Sprintf("%.1f of %.1f frames a second inspected", c.InspectedFPS, c.FPS)
 }
 
 func cameraCheck(c vision.CameraStats) wire.Check {
 	name := "camera " + c.ID
 	if c.State == vision.Online {
-		out := check(name, wire.Healthy, fmt.Sprintf("%.1f frames a second", c.FPS))
+		out := check(name, wire.Healthy, rateText(c))
 		if c.EventsDropped > 0 {
 			out.State, out.Detail = wire.Impaired, fmt.Sprintf("%d events were dropped since the start", c.EventsDropped)
 		}

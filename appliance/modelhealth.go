@@ -58,7 +58,7 @@ func webStored(model string, f modelFacts) *web.StoredModel {
 		out.TrialUntil = s.since.Add(models.TrialTime).Truncate(time.Second)
 	}
 	if back := s.RolledBack; back != nil {
-		out.RolledBackFrom, out.RolledBackAt, out.RolledBackWhy = back.From, back.At, back.Reason
+		out.RolledBackFrom, out.RolledBackAt, out.RolledBackWhy, out.RolledBackByHand = back.From, back.At, back.Reason, back.ByHand
 	}
 	return out
 }

@@ -86,7 +86,7 @@ func webCameras(cfg []CameraConfig, f facts) []web.Camera {
 		}
 		out[i] = web.Camera{
 			ID: c.ID, Source: redact(cfg[i].Source), Model: c.Model, State: web.CameraState(c.State), Reason: reason, Since: c.Since,
-			Width: c.Width, Height: c.Height, FPS: c.FPS, FPSTarget: heartbeatCamera(cfg[i]).FPS,
+			Width: c.Width, Height: c.Height, FPS: c.FPS, InspectedFPS: c.InspectedFPS, FPSTarget: heartbeatCamera(cfg[i]).FPS,
 			Frames: c.Frames, Inspected: c.Inspected, Dropped: c.Dropped, Throttled: c.Throttled,
 			Events: c.Events, EventsDropped: c.EventsDropped, EventsRefused: f.snapshots.Cameras[c.ID].refused, DetectorErrors: c.DetectorErrors, Reconnects: c.Reconnects,
 			LastFrameAt: c.LastFrame, Heartbeat: cfg[i].Heartbeat,

@@ -43,6 +43,7 @@ type camera struct {
 	told     CameraState // the last one that OnState saw
 	stats    CameraStats
 	rate     rate
+	looks    rate      // inspections that succeeded
 	behind   int       // abandoned readers that have not ended
 	heard    time.Time // arrival of the last frame of any connection, at first the start; or when one was expected again
 	account  account
@@ -187,6 +188,7 @@ func (c *camera) inspected(e Event, img Image, detectErr error) {
 			c.stats.DetectorErrors++
 		} else {
 			c.stats.Inspected++
+			c.looks.add(c.facts.inspected)
 			c.account.inspected(e.CapturedAt, c.facts.inspected, c.blindReason)
 			c.marked = c.stats
 		}
@@ -369,7 +371,7 @@ func (c *camera) snapshot(now time.Time) CameraStats {
 	defer c.mu.Unlock()
 	s := c.stats
 	s.State, s.Reason, s.Detail, s.Since = c.state.State, c.state.Reason, c.state.Detail, c.state.Since
-	s.FPS = c.rate.fps(now)
+	s.FPS, s.InspectedFPS = c.rate.fps(now), c.looks.fps(now)
 	s.Stalled += c.stalledFor(now)
 	c.account.stats(&s, now)
 	s.Filtered, s.Tracks, s.TracksRefused, s.EndsLost = filtered, tracks, refused, lost

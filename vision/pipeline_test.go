@@ -94,8 +94,8 @@ func TestThrottledFramesAreNotRetrieved(t *testing.T) {
 			Models:  model(person(0)),
 		})
 		time.Sleep(10*time.Second + time.Millisecond)
-		if fps := s.camera("a").FPS; fps < 24.9 || fps > 25.1 {
-			t.Errorf("measured %v frames a second, want 25", fps)
+		if c := s.camera("a"); c.FPS < 24.9 || c.FPS > 25.1 || c.InspectedFPS < 9.6 || c.InspectedFPS > 10.4 {
+			t.Errorf("measured %v frames a second and %v inspected, want 25 and 10", c.FPS, c.InspectedFPS)
 		}
 		s.stop()
 		c := s.camera("a")

@@ -50,6 +50,7 @@ type CameraStats struct {
 
 	Width, Height int     // pixels of the last frame; 0 before the first
 	FPS           float64 // frames a second that arrive, over the last 32
+	InspectedFPS  float64 // frames a second that the model has finished, over the last 32
 
 	Frames         uint64 // that arrived
 	Inspected      uint64 // that the model has finished

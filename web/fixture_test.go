@@ -32,7 +32,7 @@ func line() Snapshot {
 		},
 		Cameras: []Camera{
 			{ID: "cam-north-3", Source: "rtsp://10.0.0.7/stream1", Model: "yolox-nano", State: CameraOnline,
-				Since: noon.Add(-2 * time.Hour), Width: 1920, Height: 1080, FPS: 9.97, FPSTarget: 10, Frames: 936204,
+				Since: noon.Add(-2 * time.Hour), Width: 1920, Height: 1080, FPS: 9.97, InspectedFPS: 4.92, FPSTarget: 10, Frames: 936204,
 				Inspected: 935790, Dropped: 414, Throttled: 1404306, Events: 48211, EventsDropped: 3, EventsRefused: 2, DetectorErrors: 2,
 				Reconnects: 1, LastFrameAt: noon.Add(-time.Second), Masked: 12, StalledS: 31.5,
 				Looked: &Looked{KnownSince: noon.Add(-90 * 24 * time.Hour), Hour: 0.99899, Day: 0.9412, BlindAfterS: 10, Blind: []BlindTime{{"stalled", 31.5}, {"off", 420}}},

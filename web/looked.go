@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -60,6 +61,23 @@ func blindOf(now time.Time, c Camera) string {
 		lasting = " for " + span
 	}
 	return "not looking" + lasting + ": " + blindWords(c.Looked.BlindReason)
+}
+
+// blindTimesOf says how long a camera was not inspected, and why; empty where it always was.
+func blindTimesOf(c Camera) string {
+	if c.Looked == nil {
+		return ""
+	}
+	var said []string
+	for _, b := range c.Looked.Blind {
+		if b.Seconds >= 1 {
+			said = append(said, spanOf(time.Duration(b.Seconds*float64(time.Second)))+" ("+blindWords(b.Reason)+")")
+		}
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return "blind since the start and just before it: " + strings.Join(said, ", ")
 }
 
 // stuckOf says that calls into a camera's source never returned; empty when none is stuck.

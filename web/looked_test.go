@@ -43,3 +43,20 @@ func TestThePageSaysWhenACameraDoesNotLook(t *testing.T) {
 		}
 	}
 }
+
+func TestThePageSaysWhyACameraWasBlind(t *testing.T) {
+	s := line()
+	const want = "blind since the start and just before it: 31 s (no picture comes), 7 min (the pipeline is off)"
+	if got := words(t, s); !strings.Contains(got, want) {
+		t.Errorf("the page does not say %q", want)
+	}
+	if got := blindTimesOf(Camera{Looked: &Looked{Blind: []BlindTime{{"stalled", 0}, {"off", 0.4}}}}); got != "" {
+		t.Errorf("of a camera that was never blind: %q", got)
+	}
+	if got := blindTimesOf(Camera{}); got != "" {
+		t.Errorf("of a camera without a model: %q", got)
+	}
+	if got := words(t, s); !strings.Contains(got, "4.9 inspected, at most 10.0") {
+		t.Error("the page does not say how many frames a second are inspected")
+	}
+}

@@ -36,7 +36,7 @@ func modelNotes(d Detector) []modelNote {
 		out = append(out, modelNote{"activated without golden frames", true})
 	}
 	if s.RolledBackFrom != "" {
-		out = append(out, modelNote{"rolled back from " + shortHash(s.RolledBackFrom) + " at " + stamp(s.RolledBackAt) + ": " + s.RolledBackWhy, true})
+		out = append(out, modelNote{"rolled back from " + shortHash(s.RolledBackFrom) + " at " + stamp(s.RolledBackAt) + ": " + s.RolledBackWhy, !s.RolledBackByHand})
 	}
 	if s.Problem != "" {
 		out = append(out, modelNote{s.Problem, true})

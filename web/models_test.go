@@ -26,6 +26,13 @@ func TestPageShowsWhatBecameOfAModel(t *testing.T) {
 			t.Errorf("the page does not say %q", want)
 		}
 	}
+	if d := s.Detectors[0]; !lossOf(d, "rolled back from") {
+		t.Error("a model that was rolled back by itself is shown calmly")
+	}
+	s.Detectors[0].Stored.RolledBackByHand = true
+	if d := s.Detectors[0]; lossOf(d, "rolled back from") || !lossOf(d, "active.json") {
+		t.Error("a rollback that somebody asked for is shown as a fault, or all is shown calmly")
+	}
 	s.Detectors[0].Stored = &StoredModel{Name: "press"}
 	if body := words(t, s); !strings.Contains(body, "no version of press is active") {
 		t.Error("the page does not say that no version is active")
@@ -48,4 +55,14 @@ func TestPageShowsAnActivation(t *testing.T) {
 	if body := words(t, s); !strings.Contains(body, "meanwhile no version of it is active") {
 		t.Error("the page does not say that nothing serves")
 	}
+}
+
+// lossOf says whether the note that begins with text is one to look at.
+func lossOf(d Detector, text string) bool {
+	for _, n := range modelNotes(d) {
+		if strings.HasPrefix(n.Text, text) {
+			return n.Loss
+		}
+	}
+	return false
 }

@@ -76,6 +76,7 @@ func pageFuncs() template.FuncMap {
 		"looked":      lookedOf,
 		"blind":       blindOf,
 		"stuck":       stuckOf,
+		"blindTimes":  blindTimesOf,
 		"rules":       rulesOf,
 		"modelNotes":  modelNotes,
 		"idle":        func(perS float64) bool { return perS < 0.05 },

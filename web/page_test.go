@@ -242,3 +242,42 @@ func TestNumbersInWords(t *testing.T) {
 		}
 	}
 }
+
+// TestLongNotesAreNotInColumnsOfNumbers, which are too narrow for a sentence.
+func TestLongNotesAreNotInColumnsOfNumbers(t *testing.T) {
+	body := ask(t, serverOf(line()), "GET", "/", "").body
+	cells := regexp.MustCompile(`(?s)<td[^>]*class="n[ "].*?</td>`).FindAllString(body, -1)
+	notes := 0
+	for _, cell := range cells {
+		for _, note := range regexp.MustCompile(`<small[^>]*>([^<]*)`).FindAllStringSubmatch(cell, -1) {
+			notes++
+			if len([]rune(note[1])) > 45 {
+				t.Errorf("a note of a column of numbers is a sentence: %q", note[1])
+			}
+		}
+	}
+	if notes < 5 {
+		t.Errorf("found %d notes in %d cells", notes, len(cells))
+	}
+	css := ask(t, serverOf(line()), "GET", "/assets/page.css", "").body
+	if !strings.Contains(css, ".n small { white-space: normal; ") {
+		t.Error("notes below numbers do not wrap")
+	}
+}
+
+// TestTheDetectorsTimeIsSomeModels when there are several.
+func TestTheDetectorsTimeIsSomeModels(t *testing.T) {
+	s := line()
+	s.Detectors[0].Inference.MeanBatch = 1
+	if got := detectorStage(s); got.Value != "20.9" || got.Unit != "ms a frame" {
+		t.Errorf("of one model: got %s %s", got.Value, got.Unit)
+	}
+	s.Detectors = append(s.Detectors, Detector{Model: "parts", RunMS: 44}, Detector{Model: "small", RunMS: 4, Inference: Inference{MeanBatch: 3}})
+	if got := detectorStage(s); got.Value != "44.0" || got.Unit != "ms a frame of parts, the slowest" {
+		t.Errorf("of three models: got %s %s", got.Value, got.Unit)
+	}
+	s.Detectors[1].Inference.MeanBatch = 2
+	if got := detectorStage(s).Unit; got != "ms a run of parts, the slowest" {
+		t.Errorf("in batches: got %s", got)
+	}
+}

@@ -86,6 +86,8 @@ type Camera struct {
 	FPS       float64 `json:"fps"`        // frames a second that arrive
 	FPSTarget float64 `json:"fps_target"` // 0: as many as come
 
+	InspectedFPS float64 `json:"inspected_fps"` // frames a second that the model has finished
+
 	Frames         uint64 `json:"frames"`
 	Inspected      uint64 `json:"inspected"`
 	Dropped        uint64 `json:"dropped"`   // a newer frame came before the detector was free
@@ -145,6 +147,8 @@ type StoredModel struct {
 	RolledBackFrom string    `json:"rolled_back_from,omitempty"` // SHA-256
 	RolledBackAt   time.Time `json:"rolled_back_at,omitzero"`
 	RolledBackWhy  string    `json:"rolled_back_why,omitempty"`
+
+	RolledBackByHand bool `json:"rolled_back_by_hand,omitempty"` // somebody asked for it: nothing is wrong
 }
 
 // ProviderRefusal says why an execution provider is not used.

@@ -145,10 +145,11 @@ func detectorStage(s Snapshot) stage {
 		return st
 	}
 	st.Tone, st.Word = toneOK, "running"
-	slowest, batches := 0.0, false
+	slowest := s.Detectors[0]
 	for _, d := range s.Detectors {
-		batches = batches || d.Inference.MeanBatch > 1
-		slowest = max(slowest, d.PreprocessMS+d.RunMS+d.PostprocessMS)
+		if d.took() > slowest.took() {
+			slowest = d
+		}
 		st.note("%s on %s, %s inspected", d.Model, cmp.Or(d.Provider, "an unknown provider"), count(inspectedBy(d, s.Cameras)))
 		if d.Fallback {
 			st.Tone, st.Word = toneWarn, "on a fallback"
@@ -169,12 +170,18 @@ func detectorStage(s Snapshot) stage {
 		st.note("%s failed", many(failed, "frame", "frames"))
 	}
 	noteClassifiers(&st, s.Classifiers)
-	st.Value, st.Unit = decimal(slowest), "ms a frame"
-	if batches {
+	st.Value, st.Unit = decimal(slowest.took()), "ms a frame"
+	if slowest.Inference.MeanBatch > 1 {
 		st.Unit = "ms a run"
+	}
+	if len(s.Detectors) > 1 {
+		st.Unit += " of " + slowest.Model + ", the slowest"
 	}
 	return st
 }
+
+// took is how long a run takes, in milliseconds, with what comes before and after it.
+func (d Detector) took() float64 { return d.PreprocessMS + d.RunMS + d.PostprocessMS }
 
 func brokerStage(b Broker) stage {
 	st := stage{Title: "Broker", Tone: toneOK, Word: "listening", Value: count(b.Clients), Unit: "clients"}
