@@ -1,18 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"outstation/vision"
 	"outstation/vision/capture"
+	"outstation/vision/sim"
 )
 
 type cameraCommand struct {
@@ -33,14 +34,18 @@ var errProbe = errors.New("the camera cannot be used as it is")
 
 // Run probes and prints. Its error wraps errProbe for a camera that gave no picture.
 func (c *cameraProbeCommand) Run(e *env) error {
-	cam, err := c.camera()
+	has, err := c.camera()
 	if err != nil {
 		return err
 	}
 	if c.For <= 0 || c.For > time.Minute {
 		return usageError{fmt.Errorf("camera probe: --for: expected more than 0s and up to 1m, got %v", c.For)}
 	}
-	r, err := probeCamera(e.ctx, cam, c.For)
+	cam := has
+	if c.Decoder != "" {
+		cam.Decoder = c.Decoder
+	}
+	r, err := probe(e.ctx, cam, c.For)
 	if err != nil {
 		return err
 	}
@@ -49,7 +54,8 @@ func (c *cameraProbeCommand) Run(e *env) error {
 			return err
 		}
 	} else {
-		printProbe(e.out, cam, r)
+		printProbe(e.out, r)
+		c.printAdvice(e.out, has, cam, r)
 	}
 	if !r.OK {
 		return fmt.Errorf("camera probe: %s: %w", r.Source, errProbe)
@@ -57,30 +63,62 @@ func (c *cameraProbeCommand) Run(e *env) error {
 	return nil
 }
 
-// camera is what to probe: an address, or a camera of a configuration file.
+// camera is what to probe: an address, or a camera of a configuration file as
+// it is there.
 func (c *cameraProbeCommand) camera() (CameraConfig, error) {
-	cam := CameraConfig{Source: c.Source, Decoder: c.Decoder}
+	cam := CameraConfig{Source: c.Source}
 	if (c.Source == "") == (c.Config == "") {
 		return cam, usageError{errors.New("camera probe: expected either an address, or --config with --camera")}
 	}
-	if c.Config != "" {
-		cfg, err := loadConfig(c.Config, os.Environ())
-		if err != nil {
-			return cam, err
-		}
-		found, err := cfg.Vision.camera(c.Camera)
-		if err != nil {
-			return cam, usageError{fmt.Errorf("camera probe: %s: %w", c.Config, err)}
-		}
-		cam = found
-		if c.Decoder != "" {
-			cam.Decoder = c.Decoder
-		}
+	if c.Config == "" {
+		return cam, nil
 	}
-	if vision.Kind(cam.Source) == vision.KindSim {
-		return cam, usageError{errors.New("camera probe: sim:// is drawn by this program; there is no camera to look at. As a source it needs nothing else; builtin:line is the model that knows sim://line")}
+	cfg, err := loadConfig(c.Config, os.Environ())
+	if err != nil {
+		return cam, err
+	}
+	cam, err = cfg.Vision.camera(c.Camera)
+	if err != nil {
+		return cam, usageError{fmt.Errorf("camera probe: %s: %w", c.Config, err)}
 	}
 	return cam, nil
+}
+
+// probe looks at any source. What the configuration would refuse is a usage error.
+func probe(ctx context.Context, cam CameraConfig, length time.Duration) (capture.Report, error) {
+	if key, err := checkSource(cam); err != nil {
+		return capture.Report{}, usageError{fmt.Errorf("camera probe: %s: %w", key, err)}
+	}
+	if vision.Kind(cam.Source) == vision.KindSim {
+		return simulated(cam), nil
+	}
+	r, err := probeCamera(ctx, cam, length)
+	if err == nil && !r.OK && r.Advice == "" && noFile(cam.Source) {
+		r.Advice = "a source is " + sourceForms
+	}
+	return r, err
+}
+
+// simulated is the report on a source that this program draws.
+func simulated(cam CameraConfig) capture.Report {
+	r := capture.Report{
+		Source: cam.Source, Kind: vision.KindSim, OK: true, Tried: []capture.Step{},
+		Notes: []string{"it is drawn by this program: there is no camera to look at, and nothing was measured"},
+	}
+	if line, _, err := sim.ParseLine(cam.Source); err == nil { // sim://pattern has no model that knows it
+		r.Width, r.Height, r.StatedFPS = line.Width, line.Height, line.FPS
+	}
+	return r
+}
+
+// noFile reports whether a source is a plain path on which nothing lies: it may
+// have been meant as something else.
+func noFile(source string) bool {
+	if strings.Contains(source, "://") || vision.Kind(source) != vision.KindFile {
+		return false
+	}
+	_, err := os.Stat(source)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // camera finds a camera by its id.
@@ -96,7 +134,7 @@ func (c VisionConfig) camera(id string) (CameraConfig, error) {
 }
 
 // printProbe writes a report for people.
-func printProbe(out io.Writer, cam CameraConfig, r capture.Report) {
+func printProbe(out io.Writer, r capture.Report) {
 	fmt.Fprintln(out, r.Source)
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(out, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
@@ -135,8 +173,23 @@ func printProbe(out io.Writer, cam CameraConfig, r capture.Report) {
 	if r.Advice != "" {
 		line("what to do", "%s", r.Advice)
 	}
-	if r.OK {
+}
+
+// printAdvice writes what to configure: a whole camera for an address, and for a
+// camera of the configuration only what should change, since it has keys that a
+// probe knows nothing of.
+func (c *cameraProbeCommand) printAdvice(out io.Writer, has, cam CameraConfig, r capture.Report) {
+	if !r.OK {
+		return
+	}
+	keys := changes(has, cam.Decoder, r)
+	switch {
+	case c.Config == "":
 		fmt.Fprintf(out, "\nIn the configuration, below vision.cameras:\n%s", snippet(cam, r))
+	case keys == "":
+		fmt.Fprintf(out, "\nThe camera %s in %s can stay as it is.\n", has.ID, c.Config)
+	default:
+		fmt.Fprintf(out, "\nIn %s, of the camera %s set these and leave its other keys:\n%s", c.Config, has.ID, keys)
 	}
 }
 
@@ -145,50 +198,4 @@ func rateOr(fps float64) string {
 		return "none"
 	}
 	return fmt.Sprintf("%.1f", fps)
-}
-
-// stallAfter is what a camera that was measured needs at least: silence of five
-// frames is no stall. Of rtsp:// the time to the first frame does not count.
-func stallAfter(r capture.Report) (least time.Duration) {
-	if r.MeasuredFPS > 0 {
-		least = time.Duration(5 / r.MeasuredFPS * float64(time.Second))
-	}
-	if r.Kind != vision.KindRTSP {
-		least = max(least, 2*time.Duration(r.FirstFrameMS*float64(time.Millisecond)))
-	}
-	return least
-}
-
-// snippet is a camera for the configuration file. The password is left to the
-// one who knows it.
-func snippet(cam CameraConfig, r capture.Report) string {
-	id := cam.ID
-	if id == "" {
-		id = "camera-1"
-	}
-	type entry struct {
-		ID         string  `yaml:"id"`
-		Source     string  `yaml:"source"`
-		Model      string  `yaml:"model,omitempty"`
-		Decoder    string  `yaml:"decoder,omitempty"`
-		FPS        float64 `yaml:"fps,omitempty"`
-		StallAfter string  `yaml:"stall_after,omitempty"`
-	}
-	list := []entry{{ID: id, Source: r.Source, Model: cam.Model, Decoder: cam.Decoder, FPS: cam.FPS}}
-	if stall := stallAfter(r); stall > vision.DefaultStallAfter {
-		list[0].StallAfter = stall.Round(time.Second).String()
-	}
-	text, err := yaml.Marshal(list)
-	if err != nil {
-		return err.Error() + "\n"
-	}
-	out := "    " + strings.ReplaceAll(strings.TrimSuffix(string(text), "\n"), "\n", "\n    ") + "\n"
-	if cam.Model == "" {
-		out += "      # model: the name of one in vision.models; without it frames are counted and nothing is inspected\n"
-	}
-	if r.Source != cam.Source {
-		out += "    # Put the password in place of xxxxx. Who may read this file can read it;\n" +
-			"    # OUTSTATION_VISION_CAMERAS_0_SOURCE (0 is the camera's place) sets it from outside.\n"
-	}
-	return out
 }

@@ -19,6 +19,7 @@ import (
 	"outstation/vision"
 	"outstation/vision/capture"
 	"outstation/vision/capture/rtsptest"
+	"outstation/vision/testfiles"
 )
 
 // command runs the program and returns its status and what it printed.
@@ -68,10 +69,97 @@ func TestCameraProbe(t *testing.T) {
 		t.Errorf("status %d\n%s%s", code, out, errOut)
 	}
 	for _, args := range [][]string{
-		{}, {"--config", file, "--camera", "south"}, {"--config", file, s.URL()}, {"sim://line"}, {"ftp://x"}, {"a.avi", "--decoder=nvidia"}, {s.URL(), "--for=0s"},
+		{}, {"--config", file, "--camera", "south"}, {"--config", file, s.URL()}, {"sim://line", "--decoder=ffmpeg"}, {"ftp://x"}, {"a.avi", "--decoder=nvidia"}, {s.URL(), "--for=0s"},
 	} {
 		if code, out, errOut := command(append([]string{"camera", "probe"}, args...)...); code != 2 {
 			t.Errorf("%q: status %d, want 2\n%s%s", args, code, out, errOut)
+		}
+	}
+}
+
+// TestProbeOfOtherSources: what each says, and what of it a configuration takes.
+func TestProbeOfOtherSources(t *testing.T) {
+	video, dir := testfiles.Video().Need(t), t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		source string
+		code   int
+		says   []string
+	}{
+		{video, 0, []string{"codec ", "      loop: true # starts again at its end", "size "}},
+		{"sim://line", 0, []string{"source: sim://line", "nothing was measured", "{name: line, path: builtin:line}"}},
+		{"sim://pattern", 0, []string{"source: sim://pattern"}},
+		{"sim://lin", 2, []string{`camera probe: source: sim: source "sim://lin": want sim://line?seed=1`}},
+		{"sim://line?seed=x", 2, []string{`seed="x" is not a whole number from 0`}},
+		{"nonsense", 1, []string{"capture: nonsense: cannot open: no such file or directory: check the path", "what to do   a source is " + sourceForms}},
+		{"file:///nonsense", 1, []string{"no such file or directory: check the path"}},
+		{"foo://u:secret@bar", 2, []string{"expected " + sourceForms + ", got \"foo://u:xxxxx@bar\""}},
+		{dir, 1, []string{"it is a directory; the source of the pictures in it is dir://" + dir}},
+	} {
+		code, out, errOut := command("camera", "probe", c.source, "--for=1s")
+		for _, want := range c.says {
+			if !strings.Contains(out+errOut, want) {
+				t.Errorf("%s: missing %q", c.source, want)
+			}
+		}
+		if code != c.code || strings.Contains(out, sourceForms) != (c.source == "nonsense") {
+			t.Errorf("%s: status %d, want %d\n%s%s", c.source, code, c.code, out, errOut)
+		}
+		_, cameras, found := strings.Cut(out, "below vision.cameras:\n")
+		if found != (c.code == 0) {
+			t.Errorf("%s: no camera, or one that cannot be used, in:\n%s", c.source, out)
+		} else if found {
+			cfg, err := parseConfig("probe", []byte(minimal+"vision:\n  cameras:\n"+cameras), nil)
+			if err != nil || cfg.Vision.Cameras[0].Loop != (c.source == video) {
+				t.Errorf("%s: %v in:\n%s", c.source, err, out)
+			}
+		}
+	}
+	code, out, errOut := command("camera", "probe", "sim://line", "--json")
+	var r capture.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || !r.OK || r.Kind != vision.KindSim || r.Width == 0 || r.StatedFPS == 0 {
+		t.Errorf("status %d, %v\n%s%s", code, err, out, errOut)
+	}
+}
+
+// TestProbeOfAConfiguredCamera names what to change, and never its other keys.
+func TestProbeOfAConfiguredCamera(t *testing.T) {
+	video := testfiles.Video().Need(t)
+	file := filepath.Join(t.TempDir(), "outstation.yaml")
+	text := minimal + "vision:\n  cameras:\n    - {id: once, source: \"" + video + "\", fps: 3}\n    - {id: again, loop: true, source: \"" + video + "\"}\n" +
+		"    - {id: drawn, source: \"sim://line\"}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{
+		"once":  "\nIn " + file + ", of the camera once set these and leave its other keys:\n" + loopAdvice,
+		"again": "\nThe camera again in " + file + " can stay as it is.\n",
+		"drawn": "\nThe camera drawn in " + file + " can stay as it is.\n",
+	} {
+		code, out, errOut := command("camera", "probe", "--config", file, "--camera", id, "--for=1s")
+		if code != 0 || !strings.HasSuffix(out, want) {
+			t.Errorf("%s: status %d, want the end %q\n%s%s", id, code, want, out, errOut)
+		}
+	}
+	slow := capture.Report{Kind: vision.KindRTSP, MeasuredFPS: 0.1}
+	for _, c := range []struct {
+		has     CameraConfig
+		decoder string
+		want    []string
+	}{
+		{CameraConfig{StallAfter: time.Minute}, "", nil},
+		{CameraConfig{StallAfter: 20 * time.Second, Decoder: "nvidia"}, "ffmpeg", []string{"decoder: ffmpeg #", "stall_after: 50s #"}},
+	} {
+		got := changes(c.has, c.decoder, slow)
+		if strings.Count(got, "\n") != len(c.want) {
+			t.Errorf("%+v: got %q", c.has, got)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%+v: missing %q in %q", c.has, want, got)
+			}
 		}
 	}
 }
@@ -80,7 +168,7 @@ func TestCameraProbe(t *testing.T) {
 func TestTheSnippetFitsASlowCamera(t *testing.T) {
 	var list []CameraConfig
 	text := snippet(CameraConfig{Source: "dir:///in?watch=1"}, capture.Report{Source: "dir:///in?watch=1", MeasuredFPS: 0.1})
-	if err := yaml.Unmarshal([]byte(text), &list); err != nil || len(list) != 1 || list[0].StallAfter != 50*time.Second || strings.Contains(text, "xxxxx") {
+	if err := yaml.Unmarshal([]byte(text), &list); err != nil || len(list) != 1 || list[0].Loop || list[0].StallAfter != 50*time.Second || strings.Contains(text, "xxxxx") {
 		t.Errorf("%v, %+v in\n%s", err, list, text)
 	}
 	for kind, want := range map[string]time.Duration{vision.KindRTSP: 5 * time.Second, vision.KindGst: 50 * time.Second} {

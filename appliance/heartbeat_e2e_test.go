@@ -134,6 +134,6 @@ func TestFilesOfTheConfigurationMayComeLater(t *testing.T) {
 				}
 			}
 		}
-		return strings.Contains(said["camera cam-1"], "no.avi: no such file") && strings.Contains(said["model late"], "no.onnx: no such file")
+		return strings.Contains(said["camera cam-1"], "no.avi: cannot open: no such file") && strings.Contains(said["model late"], "no.onnx: no such file")
 	})
 }

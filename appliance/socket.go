@@ -23,11 +23,24 @@ func (a *app) prepareSocket() error {
 	if cfg.Path == "" {
 		return nil
 	}
+	inspected := a.cfg.Vision.inspected()
 	a.socket = socket.New(socket.Options{
 		Path: cfg.Path, Group: cfg.Group, MaxConnections: cfg.MaxConnections, DeviceID: a.cfg.DeviceID,
-		Store: a.storeLine, Logger: a.log.With("part", "socket"),
+		Store: a.storeLine, Inspected: func(id string) bool { return inspected[id] }, Logger: a.log.With("part", "socket"),
 	})
 	return nil
+}
+
+// inspected are the cameras that have a model here. Of one without, another
+// program may well be the one that looks.
+func (c VisionConfig) inspected() map[string]bool {
+	ids := map[string]bool{}
+	for _, cam := range c.Cameras {
+		if cam.Model != "" {
+			ids[cam.ID] = true
+		}
+	}
+	return ids
 }
 
 // openSocket listens. The default path is best effort, since nobody asked for
@@ -106,13 +119,17 @@ func socketCheck(s socket.Stats) wire.Check {
 	case s.Listening && s.Connections >= s.MaxConnections:
 		return check(name, wire.Impaired, fmt.Sprintf("all %d connections are in use, and further ones are refused; raise vision.socket.max_connections", s.MaxConnections))
 	}
-	return check(name, wire.Healthy, fmt.Sprintf("connections: %d, lines stored: %d, refused: %d", s.Connections, s.Accepted, s.Lines()))
+	detail := fmt.Sprintf("connections: %d, lines stored: %d, refused: %d", s.Connections, s.Accepted, s.Lines())
+	if s.Inspected > 0 {
+		detail += fmt.Sprintf("; of cameras that are inspected here as well: %d, the last: %s; give the program a camera_id of its own", s.Inspected, s.LastInspected)
+	}
+	return check(name, wire.Healthy, detail)
 }
 
 func webSocket(s socket.Stats) web.Socket {
 	out := web.Socket{
 		Path: s.Path, Listening: s.Listening, Connections: s.Connections, MaxConnections: s.MaxConnections,
-		Accepted: s.Accepted, ConnectionsRefused: s.ConnectionsRefused, AnswersDropped: s.AnswersDropped,
+		Accepted: s.Accepted, ConnectionsRefused: s.ConnectionsRefused, AnswersDropped: s.AnswersDropped, Inspected: s.Inspected,
 		LastRefusal: s.LastRefusal, LastRefusalAt: s.LastRefusalAt,
 	}
 	for cause, n := range s.Refused {

@@ -199,11 +199,29 @@ func TestSocketThatCannotBeMade(t *testing.T) {
 		{socket.Stats{Path: "/x", Error: fmt.Errorf("x: %w", fs.ErrNotExist)}, wire.Impaired, "nobody can connect"},
 		{socket.Stats{Path: path, Listening: true, Connections: 8, MaxConnections: 8}, wire.Impaired, "all 8 connections"},
 		{socket.Stats{Path: path, Listening: true, Connections: 7, MaxConnections: 8, Accepted: 5, Refused: [4]uint64{1, 0, 0, 2}}, wire.Healthy, "connections: 7, lines stored: 5, refused: 3"},
+		{socket.Stats{Path: path, Listening: true, MaxConnections: 8, Inspected: 2, LastInspected: "cam-1"}, wire.Healthy, "of cameras that are inspected here as well: 2, the last: cam-1"},
 	} {
 		if got := socketCheck(c.stats); got.State != c.state || !strings.Contains(got.Detail, c.says) {
 			t.Errorf("%+v: got %+v", c.stats, got)
 		}
 	}
+}
+
+// TestLinesOfTheAppliancesOwnCameras are counted for those with a model.
+func TestLinesOfTheAppliancesOwnCameras(t *testing.T) {
+	cfg := socketConfig(t, "tcp://127.0.0.1:1")
+	cfg.Vision.Models = []ModelConfig{{Name: "line", Path: builtinLine}}
+	cfg.Vision.Cameras = []CameraConfig{{ID: "seen", Source: "sim://line", Model: "line", FPS: 1}, {ID: "blank", Source: "sim://line"}}
+	a := startApp(t, cfg)
+	for _, id := range []string{"seen", "blank", "cam-7"} {
+		if r := sendLine(t, cfg, lineOf(id, "")); !r.OK {
+			t.Fatalf("%s: got %+v", id, r)
+		}
+	}
+	if s := a.socket.Stats(); s.Inspected != 1 || s.LastInspected != "seen" {
+		t.Errorf("got %+v", s)
+	}
+	expectFigures(t, a, map[string]float64{"outstation_socket_inspected_camera_lines_total": 1})
 }
 
 func TestSocketOfTheConfiguration(t *testing.T) {

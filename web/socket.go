@@ -16,6 +16,7 @@ type Socket struct {
 	Refused            []SocketRefusals `json:"refused"`
 	ConnectionsRefused uint64           `json:"connections_refused"` // beyond MaxConnections
 	AnswersDropped     uint64           `json:"answers_dropped"`     // that their senders did not read
+	Inspected          uint64           `json:"inspected"`           // lines of cameras that the appliance inspects itself
 	// LastRefusal is what the sender of the latest refused line was told.
 	LastRefusal   string    `json:"last_refusal,omitempty"`
 	LastRefusalAt time.Time `json:"last_refusal_at,omitzero"`
@@ -48,6 +49,7 @@ func (k sink) socket(s Socket) {
 	for _, r := range s.Refused {
 		k.counter("socket_refused_lines_total", "Lines of the local socket that were refused, by cause.", r.Lines, "cause", r.Cause)
 	}
+	k.counter("socket_inspected_camera_lines_total", "Lines of the local socket of cameras that the appliance inspects itself.", s.Inspected)
 	k.counter("socket_refused_connections_total", "Connections to the local socket beyond the limit.", s.ConnectionsRefused)
 	k.counter("socket_dropped_answers_total", "Answers of the local socket that their senders did not read.", s.AnswersDropped)
 }

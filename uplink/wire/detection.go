@@ -118,11 +118,14 @@ func (d Detection) Validate() error {
 	if _, err := uuid.Parse(d.EventID); err != nil {
 		return invalid("event_id: got %q, expected a UUID", d.EventID)
 	}
-	if d.CapturedAt.IsZero() || d.InferredAt.IsZero() {
-		return invalid("captured_at and inferred_at are required")
+	if d.CapturedAt.IsZero() {
+		return invalid("captured_at is missing")
+	}
+	if d.InferredAt.IsZero() {
+		return invalid("inferred_at is missing")
 	}
 	if d.FrameWidth <= 0 || d.FrameHeight <= 0 {
-		return invalid("frame is %d×%d, expected positive sides", d.FrameWidth, d.FrameHeight)
+		return invalid("frame_width and frame_height: got %d×%d, expected positive sides", d.FrameWidth, d.FrameHeight)
 	}
 	if d.Detections == nil {
 		return invalid("detections is missing; an empty list says that nothing was found")

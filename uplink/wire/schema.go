@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 )
@@ -31,14 +30,6 @@ func invalid(format string, args ...any) error {
 func checkSchema(got, want string) error {
 	if got != want {
 		return fmt.Errorf("%w: got %q, expected %q", ErrSchema, got, want)
-	}
-	return nil
-}
-
-// parse decodes one JSON object, naming the type that was expected.
-func parse(b []byte, what string, into any) error {
-	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("%w: not the JSON of a %s: %w", ErrInvalid, what, err)
 	}
 	return nil
 }

@@ -23,13 +23,21 @@ func (t Time) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads any RFC 3339 time, with or without a fraction.
 func (t *Time) UnmarshalJSON(b []byte) error {
 	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("time: expected a string: %w", err)
+	if json.Unmarshal(b, &s) != nil {
+		return &timeError{string(b)}
 	}
 	parsed, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		return fmt.Errorf("time: expected RFC 3339: %w", err)
+		return &timeError{string(b)}
 	}
 	t.Time = parsed.UTC()
 	return nil
+}
+
+// timeError is a value in JSON that is no time. Go's own error explains itself
+// with a layout that only Go knows.
+type timeError struct{ got string }
+
+func (e *timeError) Error() string {
+	return fmt.Sprintf(`expected RFC 3339 such as "2026-11-21T12:00:00.000Z", got %.40s`, e.got)
 }

@@ -56,7 +56,7 @@ func (p *pictures) Open(ctx context.Context) (err error) {
 		err = errors.New("the directory holds no file")
 	}
 	if err != nil {
-		return fmt.Errorf("capture: %s: %w: %w: check the path and that this user may read it; a directory that pictures come to later wants ?watch=1", p.target.name, ErrOpen, err)
+		return fmt.Errorf("capture: %s: %w: %w: check the path and that this user may read it; a directory that pictures come to later wants ?watch=1", p.target.name, ErrOpen, withoutPath(err))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -55,11 +56,28 @@ func TestProbeSaysWhatIsWrong(t *testing.T) {
 
 func TestProbeOfARecording(t *testing.T) {
 	r, err := Probe(t.Context(), Options{URL: clip(t, 12), Paced: true}, time.Second)
-	if err != nil || !r.OK || r.Width != 64 || r.Height != 48 || r.StatedFPS != 100 || r.Decoder != "" {
+	if err != nil || !r.OK || r.Width != 64 || r.Height != 48 || r.StatedFPS != 100 || r.Decoder != "" || r.Codec != "MJPG" {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	r, err = Probe(t.Context(), Options{URL: "/nonexistent/a.avi"}, time.Second)
-	if err != nil || r.OK || !strings.Contains(r.Tried[0].Error, "check the path") {
-		t.Errorf("got %+v, %v", r, err)
+	dir := t.TempDir()
+	for url, want := range map[string]string{
+		"/nonexistent/a.avi":    "capture: /nonexistent/a.avi: cannot open: no such file or directory: check the path and that it is a video that FFmpeg reads",
+		dir:                     "capture: " + dir + ": cannot open: it is a directory; the source of the pictures in it is dir://" + dir,
+		"dir:///nonexistent/in": "capture: dir:///nonexistent/in: cannot open: no such file or directory: check the path",
+	} {
+		r, err = Probe(t.Context(), Options{URL: url}, time.Second)
+		if err != nil || r.OK || !strings.HasPrefix(r.Tried[0].Error, want) {
+			t.Errorf("%s: got %+v, %v, want %s", url, r, err, want)
+		}
+	}
+}
+
+func TestCodecsThatAreNoText(t *testing.T) {
+	for code, want := range map[float64]string{
+		-1: "", 0: "", math.NaN(): "", 1 << 40: "", 0x07: "", 0x47504a4d: "MJPG", 0x20776172: "raw",
+	} {
+		if got := codecName(code); got != want {
+			t.Errorf("%v: got %q, want %q", code, got, want)
+		}
 	}
 }

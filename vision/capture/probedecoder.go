@@ -3,9 +3,13 @@
 package capture
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 	"time"
 
 	"gocv.io/x/gocv"
@@ -21,6 +25,7 @@ type decoded struct {
 	span          time.Duration // from the first to the last
 	stated        float64
 	decoder       Decoder
+	codec         string
 	err           error
 }
 
@@ -52,7 +57,7 @@ func decode(ctx context.Context, t target, length time.Duration) (d decoded) {
 		return d
 	}
 	d.opened = time.Since(began)
-	d.decoder, d.stated = inside(src)
+	d.inside(src)
 	var from time.Time
 	for ctx.Err() == nil {
 		f, err := src.Read()
@@ -84,8 +89,8 @@ func decode(ctx context.Context, t target, length time.Duration) (d decoded) {
 	return d
 }
 
-// inside is what an open source knows of itself.
-func inside(src vision.Source) (Decoder, float64) {
+// inside takes what an open source knows of itself.
+func (d *decoded) inside(src vision.Source) {
 	var s *source
 	switch src := src.(type) {
 	case *grabber:
@@ -93,9 +98,27 @@ func inside(src vision.Source) (Decoder, float64) {
 	case *source:
 		s = src
 	default:
-		return "", 0
+		return
 	}
-	return s.decoder, s.video.Get(gocv.VideoCaptureFPS)
+	d.decoder, d.stated = s.decoder, s.video.Get(gocv.VideoCaptureFPS)
+	if s.target.kind == vision.KindFile {
+		d.codec = codecName(s.video.Get(gocv.VideoCaptureFOURCC))
+	}
+}
+
+// codecName is the text of OpenCV's four-character code, such as "MJPG": the
+// container's tag of the codec. It is empty for a code that is no text.
+func codecName(code float64) string {
+	if !(code >= 0 && code <= math.MaxUint32) {
+		return ""
+	}
+	name := binary.LittleEndian.AppendUint32(nil, uint32(code))
+	for _, c := range name {
+		if c != 0 && (c < ' ' || c > '~') {
+			return ""
+		}
+	}
+	return strings.Trim(string(name), " \x00")
 }
 
 // take writes what a decoder gave.
@@ -105,6 +128,7 @@ func (r *Report) take(began time.Time, d decoded) {
 		return
 	}
 	r.OK = d.width > 0
+	r.Codec = cmp.Or(r.Codec, d.codec)
 	r.Width, r.Height, r.FirstFrameMS = d.width, d.height, ms(d.first)
 	if r.StatedFPS == 0 && d.stated > 0.1 && d.stated <= 1000 {
 		r.StatedFPS = d.stated

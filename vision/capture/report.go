@@ -6,7 +6,7 @@ type Report struct {
 	Kind   string `json:"kind"`
 	OK     bool   `json:"ok"` // pictures were decoded
 
-	Codec       string  `json:"codec,omitempty"`
+	Codec       string  `json:"codec,omitempty"`  // of a recording, its container's four-character code
 	Width       int     `json:"width,omitempty"`  // pixels of a decoded picture
 	Height      int     `json:"height,omitempty"` // pixels of a decoded picture
 	StatedFPS   float64 `json:"stated_fps,omitempty"`

@@ -294,8 +294,9 @@ func TestRecordingsKeepTheirRate(t *testing.T) {
 			t.Fatal(err)
 		}
 		src := open(t, Options{URL: path, Paced: true})
-		if _, rate := inside(src); rate != 12.5 {
-			t.Errorf("%s: %v frames a second, want 12.5", name, rate)
+		var d decoded
+		if d.inside(src); d.stated != 12.5 {
+			t.Errorf("%s: %v frames a second, want 12.5", name, d.stated)
 		}
 	}
 }

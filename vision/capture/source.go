@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"gocv.io/x/gocv"
@@ -27,6 +29,9 @@ var ErrOpen = errors.New("cannot open")
 
 // errBackend is all that OpenCV says about a source that it did not open.
 var errBackend = errors.New("OpenCV did not open it")
+
+// adviceFile is for a recording that does not open.
+const adviceFile = "check the path and that it is a video that FFmpeg reads"
 
 // ErrRead is wrapped by the error of a source that gave no further frame.
 var ErrRead = errors.New("no frame")
@@ -94,10 +99,40 @@ func (s *source) open(ctx context.Context) (*gocv.VideoCapture, error) {
 		}
 		return opened(gocv.VideoCaptureFileWithAPI(t.uri, gocv.VideoCaptureGstreamer))
 	}
-	if _, err := os.Stat(t.uri); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, s.advice())
+	if err := lookAt(t.uri); err != nil {
+		return nil, err
 	}
 	return opened(gocv.VideoCaptureFileWithAPI(t.uri, gocv.VideoCaptureFFmpeg))
+}
+
+// lookAt says of a path what keeps it from being a recording.
+func lookAt(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %s", withoutPath(err), adviceFile)
+	case info.IsDir():
+		return fmt.Errorf("it is a directory; the source of the pictures in it is dir://%s", absolute(path))
+	}
+	return nil
+}
+
+// withoutPath leaves the reason alone of an error that also says the path, which
+// the address before it has.
+func withoutPath(err error) error {
+	var where *fs.PathError
+	if errors.As(err, &where) {
+		return where.Err
+	}
+	return err
+}
+
+// absolute is the whole path, where that can be known.
+func absolute(path string) string {
+	if whole, err := filepath.Abs(path); err == nil {
+		return whole
+	}
+	return path
 }
 
 // opened closes a capture that did not open. gocv's error says no more than
@@ -121,7 +156,7 @@ func (s *source) advice() string {
 	case vision.KindRTSP:
 		return "the camera answers, but gave no picture that can be decoded; outstation camera probe says more"
 	}
-	return "check the path and that it is a video that FFmpeg reads"
+	return adviceFile
 }
 
 // Read blocks until the next frame is there and returns it.

@@ -22,7 +22,7 @@ const (
 	// does not read.
 	patience = time.Second
 	// maxReason is what is told of an error, in bytes.
-	maxReason = 300
+	maxReason = 400
 )
 
 // answers are those that a connection is owed, in the order of its lines. It

@@ -122,6 +122,7 @@ func (c *conn) take(ctx context.Context, line []byte, unended bool) {
 		c.refuse(d.EventID, cause, err)
 		return
 	}
+	s.inspected(d.CameraID)
 	ans := c.answers.add(d.EventID)
 	size := len(payload) + lineOverhead
 	if s.budget.acquire(ctx, size) != nil {

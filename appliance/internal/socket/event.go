@@ -23,11 +23,16 @@ const (
 	keyDevice = "device_id"
 )
 
+// needed are the keys that a line may not leave out.
+var needed = []string{"camera_id", "captured_at", "inferred_at", "model_name", "detections", "frame_width", "frame_height"}
+
 // required are the keys of detection.v1 that every reader looks for. Go reads
 // them in any case; readers in other languages do not.
-var required = []string{
-	keySchema, keyEvent, keyDevice, "camera_id", "captured_at", "inferred_at", "model_name", "detections", "frame_width", "frame_height",
-}
+var required = append([]string{keySchema, keyEvent, keyDevice}, needed...)
+
+// example has all that a line needs.
+const example = `{"camera_id":"cam-7","captured_at":"2026-11-21T12:00:00.000Z","inferred_at":"2026-11-21T12:00:00.000Z","model_name":"m",` +
+	`"frame_width":640,"frame_height":480,"detections":[]}`
 
 // readEvent makes an event of one line, which it keeps nothing of. Of
 // schema_version, event_id and device_id those that are absent are filled in,
@@ -39,8 +44,11 @@ func readEvent(line []byte, device string) (d wire.Detection, payload []byte, er
 	if err != nil {
 		return d, nil, err
 	}
-	payload = fillIn(line, keys, device)
-	if d, err = wire.ParseDetection(payload); err == nil {
+	if err = complete(keys); err == nil {
+		payload = fillIn(line, keys, device)
+		d, err = wire.ParseDetection(payload)
+	}
+	if err == nil {
 		err = check(d, device)
 	}
 	if err != nil {
@@ -61,8 +69,8 @@ func keysOf(line []byte) (map[string]json.RawMessage, error) {
 		}
 		return nil, fmt.Errorf("expected one JSON object: %w", err)
 	}
-	if len(keys) == 0 {
-		return nil, errors.New("expected a detection.v1, got nothing")
+	if keys == nil {
+		return nil, errors.New("expected one JSON object, got null")
 	}
 	for key := range keys {
 		for _, name := range required {
@@ -72,6 +80,23 @@ func keysOf(line []byte) (map[string]json.RawMessage, error) {
 		}
 	}
 	return keys, nil
+}
+
+// complete names the keys that are missing and cannot be filled in.
+func complete(keys map[string]json.RawMessage) error {
+	var missing []string
+	for _, name := range needed {
+		if _, found := keys[name]; !found {
+			missing = append(missing, name)
+		}
+	}
+	switch len(missing) {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%s is missing; an example: %s", missing[0], example)
+	}
+	return fmt.Errorf("missing are %s; an example: %s", strings.Join(missing, ", "), example)
 }
 
 // fillIn returns the object with the keys that may be left out. It has at

@@ -53,8 +53,12 @@ type Options struct {
 	// event is durable, or with the error that prevented it. Any other result
 	// is a refusal, and done is not called. It is called from many goroutines,
 	// and keeps the payload.
-	Store  func(ctx context.Context, d wire.Detection, payload []byte, done func(error)) error
-	Logger *slog.Logger
+	Store func(ctx context.Context, d wire.Detection, payload []byte, done func(error)) error
+	// Inspected reports whether this appliance sends events of that camera
+	// itself. Lines of such a camera are stored, since the contract does not
+	// forbid them, and counted. Nil is for none. It is called from many goroutines.
+	Inspected func(camera string) bool
+	Logger    *slog.Logger
 }
 
 // Server is the local socket: New, then Listen, then Serve.
@@ -68,13 +72,14 @@ type Server struct {
 	mu      sync.Mutex
 	stats   Stats
 	conns   map[*conn]struct{}
+	told    map[string]bool // cameras that Inspected knows and the log was told of
 	serving sync.WaitGroup
 }
 
 // New makes a server; it does no I/O.
 func New(opt Options) *Server {
 	return &Server{
-		opt: opt, budget: budget{free: maxInFlight}, places: make(chan struct{}, maxLong), conns: map[*conn]struct{}{},
+		opt: opt, budget: budget{free: maxInFlight}, places: make(chan struct{}, maxLong), conns: map[*conn]struct{}{}, told: map[string]bool{},
 		stats: Stats{Path: opt.Path, MaxConnections: opt.MaxConnections},
 	}
 }

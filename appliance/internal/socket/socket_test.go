@@ -1,8 +1,10 @@
 package socket
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -84,8 +86,11 @@ func TestRefusals(t *testing.T) {
 		{`hello`, "", "invalid character 'h'"},
 		{line(1, "")[:80], "", "unexpected end"},
 		{line(1, "") + line(2, ""), "", "after top-level value"},
-		{`null`, "", "got nothing"},
-		{`{}`, "", "got nothing"},
+		{`null`, "", "expected one JSON object, got null"},
+		{`{}`, "", "missing are camera_id, captured_at, inferred_at, model_name, detections, frame_width, frame_height; an example: " + example},
+		{`{"event_id":"` + id(1) + `","captured_at":"x","inferred_at":"x","model_name":"m","detections":[],"frame_width":1,"frame_height":1}`, id(1), "camera_id is missing; an example: " + example},
+		{with(`"detections":[{`, `"detections":[{"box":[10,20,30,40],`), id(1), "detections[].box: expected an object {x, y, w, h}, got an array"},
+		{with(`"captured_at":"`, `"captured_at":"on `), id(1), "captured_at: expected RFC 3339 such as \"2026-11-21T12:00:00.000Z\", got \"on "},
 		{`[1]`, "", "expected one JSON object, got \"[1]\""},
 		{with("cam-7", "cam-\xff"), "", "UTF-8"},
 		{with("detection.v1", "detection.v2"), id(1), "unknown schema_version"},
@@ -113,11 +118,34 @@ func TestRefusals(t *testing.T) {
 	s.send(line(9, "") + "\n")
 	s.expectOK(id(9))
 	st := r.s.Stats()
-	if st.Accepted != 1 || st.Refused[CauseInvalid] != 22 || st.Lines() != 22 || !strings.Contains(st.LastRefusal, "device_id") || st.LastRefusalAt.IsZero() {
+	if st.Accepted != 1 || st.Refused[CauseInvalid] != 25 || st.Lines() != 25 || !strings.Contains(st.LastRefusal, "device_id") || st.LastRefusalAt.IsZero() {
 		t.Errorf("got %+v", st)
 	}
 	if got := r.stored(); len(got) != 1 {
 		t.Errorf("got %d records", len(got))
+	}
+}
+
+// TestLinesOfACameraThatIsInspectedHere are stored, counted, and told to the log
+// once a camera.
+func TestLinesOfACameraThatIsInspectedHere(t *testing.T) {
+	var log bytes.Buffer
+	r := run(t, func(o *Options, _ map[string]uplink.Policy) {
+		o.Inspected = func(id string) bool { return id != "cam-7" }
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	s := r.dial()
+	for n, id := range []string{"cam-7", "cam-1", "cam-1", "cam-2"} {
+		s.send(strings.Replace(line(n, ""), "cam-7", id, 1) + "\n")
+		if a := s.answer(); !a.OK {
+			t.Fatalf("%s: got %+v", id, a)
+		}
+	}
+	if st := r.s.Stats(); st.Accepted != 4 || st.Inspected != 3 || st.LastInspected != "cam-2" {
+		t.Errorf("got %+v", st)
+	}
+	if got := log.String(); strings.Count(got, "two programs") != 2 || !strings.Contains(got, "camera_id=cam-1") || !strings.Contains(got, "camera_id=cam-2") {
+		t.Errorf("the log says %s", got)
 	}
 }
 

@@ -34,6 +34,8 @@ type Stats struct {
 	Refused            [causes]uint64 // lines, by Cause
 	ConnectionsRefused uint64         // beyond MaxConnections
 	AnswersDropped     uint64         // that their senders did not read
+	Inspected          uint64         // lines offered of cameras that the appliance inspects itself
+	LastInspected      string         // such a camera
 	LastRefusal        string         // of a line; empty where there was none
 	LastRefusalAt      time.Time
 }
@@ -53,6 +55,22 @@ func (s *Server) Stats() Stats {
 	out := s.stats
 	out.Connections, out.AnswersDropped = len(s.conns), s.dropped.Load()
 	return out
+}
+
+// inspected counts a line of a camera that two programs send events of: readers
+// cannot tell them apart, and a seq of the line's own would disturb the camera's.
+func (s *Server) inspected(camera string) {
+	if s.opt.Inspected == nil || !s.opt.Inspected(camera) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Inspected++
+	s.stats.LastInspected = camera
+	if !s.told[camera] {
+		s.told[camera] = true
+		s.opt.Logger.Warn("two programs send events of one camera: a line of the local socket has the camera_id of a camera that the appliance inspects; give the program an id of its own", "camera_id", camera)
+	}
 }
 
 func (s *Server) refused(cause Cause, err error) {
