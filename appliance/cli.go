@@ -129,6 +129,7 @@ func (c *demoOutageCommand) Run(e *env) error {
 	if err := call(e.ctx, c, http.MethodPost, "api/v1/demo/outage", form, nil); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "the stand-in centre is cut for %v; watch the queue on %s\n", c.Duration, c.Web)
-	return nil
+	page, err := c.page()
+	fmt.Fprintf(e.out, "the stand-in centre is cut for %v; watch the queue on %s\n", c.Duration, page)
+	return err
 }

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestTakeoverIsHinted(t *testing.T) {
 	if err := l.hinted(errLost); !strings.Contains(err.Error(), "another client may use the same client id (dev-1)") {
 		t.Errorf("got %q", err)
 	}
-	if err := l.hinted(ErrCentre); err != ErrCentre {
+	if err := l.hinted(ErrCentre); errors.Is(err, errTakeover) {
 		t.Errorf("a centre that is not reached is hinted at: %q", err)
 	}
 }
