@@ -29,34 +29,35 @@ type app struct {
 	started time.Time
 	session string // of this process, in local presence
 
-	queue     *uplink.Queue
-	router    atomic.Pointer[uplink.Router]
-	link      *uplink.Link
-	retrier   *uplink.Retrier
-	pauser    uplink.Pauser
-	presences []*uplink.Presence // the appliance's, then one for each camera
-	broker    *broker.Broker
-	access    accessFiles                   // in force; changed by a reload
-	pubacks   uplink.Timings                // of the broker, to devices
-	local     atomic.Pointer[broker.Broker] // the same, for the link, once it listens
-	out       *publisher
-	forward   *forwarder
-	ingest    *ingest
-	service   *service
-	run       *lastRun
-	vision    *vision.Pipeline
-	models    *modelKeeper
-	modelsCtx context.Context // of calls that change a model
-	endModels func()          // ends it, first of all
-	socket    *socket.Server  // nil without one
-	heartbeat *heartbeat      // nil without one
-	tracks    *trackLog       // nil where none can be open
-	skips     skips           // of directories of pictures
-	blind     *blindKeeper
-	keeper    *keeper    // of pictures
-	restart   chan error // why this process should end and another begin
-	demo      *demoCentre
-	web       *web.Server
+	queue       *uplink.Queue
+	router      atomic.Pointer[uplink.Router]
+	link        *uplink.Link
+	retrier     *uplink.Retrier
+	pauser      uplink.Pauser
+	presences   []*uplink.Presence // the appliance's, then one for each camera
+	startUplink func() error       // connects to the centre; of openUplink
+	broker      *broker.Broker
+	access      accessFiles                   // in force; changed by a reload
+	pubacks     uplink.Timings                // of the broker, to devices
+	local       atomic.Pointer[broker.Broker] // the same, for the link, once it listens
+	out         *publisher
+	forward     *forwarder
+	ingest      *ingest
+	service     *service
+	run         *lastRun
+	vision      *vision.Pipeline
+	models      *modelKeeper
+	modelsCtx   context.Context // of calls that change a model
+	endModels   func()          // ends it, first of all
+	socket      *socket.Server  // nil without one
+	heartbeat   *heartbeat      // nil without one
+	tracks      *trackLog       // nil where none can be open
+	skips       skips           // of directories of pictures
+	blind       *blindKeeper
+	keeper      *keeper    // of pictures
+	restart     chan error // why this process should end and another begin
+	demo        *demoCentre
+	web         *web.Server
 
 	webError atomic.Pointer[error]
 	health   *healthKeeper
@@ -82,7 +83,10 @@ func newApp(cfg Config, log *slog.Logger) *app {
 }
 
 // openApp starts every part, the queue first and the sources last. After an
-// error nothing is left running.
+// error nothing is left running. All ports are bound before anything is queued
+// by the appliance itself, and the centre is connected to last of all: a start
+// that fails, such as a second one beside the first, must not take the
+// connections of the device that runs.
 func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 	a := newApp(cfg, log)
 	a.config.file, a.config.level, a.config.inUse = opt.file, opt.level, cfg
@@ -92,18 +96,21 @@ func openApp(cfg Config, log *slog.Logger, opt appOptions) (*app, error) {
 		a.openDemo,
 		a.openUplink,
 		a.openRetrier,
-		func() error { return a.openBroker(opt) },
+		func() error { return a.prepareBroker(opt) },
+		a.bindWeb,
+		a.bindSocket,
+		a.openBroker,
 		a.openBlind,
 		a.openSnapshots,
 		func() error { return a.prepareVision(opt) },
-		a.prepareSocket,
 		a.openHealth,
 		a.openService,
-		a.openSocket,
+		a.serveSocket,
 		a.serveVision,
 		func() error { return a.openRestart(opt) },
-		a.openWeb,
+		a.serveWeb,
 		a.watchModels,
+		func() error { return a.startUplink() },
 	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -127,15 +134,19 @@ func (a *app) Close() error {
 func (a *app) onClose(f func() error) { a.closers = append(a.closers, f) }
 
 // background runs serve until Close, which waits for it.
-func (a *app) background(serve func(context.Context)) {
+func (a *app) background(serve func(context.Context)) { a.prepared(serve)() }
+
+// prepared has a place in the order of Close, and runs serve from the call of
+// start on. It is called once at most, not after Close.
+func (a *app) prepared(serve func(context.Context)) (start func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
-	done.Go(func() { serve(ctx) })
 	a.onClose(func() error {
 		cancel()
 		done.Wait()
 		return nil
 	})
+	return func() { done.Go(func() { serve(ctx) }) }
 }
 
 func (a *app) openQueue(opt appOptions) (err error) {
@@ -170,6 +181,8 @@ func (a *app) openDemo() (err error) {
 	return nil
 }
 
+// openUplink makes the connections to the centre, which startUplink starts:
+// they end after what feeds them.
 func (a *app) openUplink() error {
 	up := a.cfg.Uplink
 	log := a.log.With("part", "uplink")
@@ -187,7 +200,7 @@ func (a *app) openUplink() error {
 		Backoff: up.Backoff.backoff(), Backfill: backfill, Pauser: &a.pauser, Canary: a.cfg.origin().Canary(), MaxPacketBytes: int64(up.MaxPacketBytes), Logger: log,
 		Down: down, Deliver: a.comeDown,
 	})
-	a.background(a.link.Serve)
+	startLink := a.prepared(a.link.Serve)
 	for _, camera := range append([]string{""}, a.cameraIDs()...) {
 		p := uplink.NewPresence(uplink.PresenceOptions{
 			Centre: up.centre(), Origin: a.cfg.origin(), Camera: camera, Backoff: up.Backoff.backoff(), Pauser: &a.pauser, Logger: log,
@@ -197,13 +210,18 @@ func (a *app) openUplink() error {
 		}
 		a.presences = append(a.presences, p)
 	}
-	a.background(func(ctx context.Context) {
+	startPresences := a.prepared(func(ctx context.Context) {
 		var all sync.WaitGroup
 		for _, p := range a.presences {
 			all.Go(func() { p.Serve(ctx) })
 		}
 		all.Wait()
 	})
+	a.startUplink = func() error {
+		startLink()
+		startPresences()
+		return nil
+	}
 	return nil
 }
 
@@ -220,7 +238,8 @@ func (a *app) openRetrier() error {
 	return nil
 }
 
-func (a *app) openBroker(opt appOptions) error {
+// prepareBroker makes the broker, and what takes events in beside it.
+func (a *app) prepareBroker(opt appOptions) error {
 	bans, err := a.storedBans()
 	if err != nil {
 		return err
@@ -244,6 +263,11 @@ func (a *app) openBroker(opt appOptions) error {
 		MaxKeepAlive: a.cfg.Broker.MaxKeepAlive, Limits: a.cfg.Broker.Limits.limits(), Bans: bans, Logger: a.log.With("part", "broker"),
 	})
 	a.out.broker = a.broker // before there are devices
+	return nil
+}
+
+// openBroker lets devices in.
+func (a *app) openBroker() error {
 	if err := a.broker.Listen(); err != nil {
 		return err
 	}
@@ -380,7 +404,8 @@ func (a *app) openService() error {
 	return nil
 }
 
-func (a *app) openWeb() error {
+// bindWeb takes the page's port. Whoever connects waits for serveWeb.
+func (a *app) bindWeb() error {
 	opt := web.Options{Ingest: a.ingest.handler(), Listen: a.cfg.Web.Listen, Hosts: a.cfg.Web.Hosts, Snapshot: a.snapshot, Clients: a.clientList, API: a.api(), Logger: a.log.With("part", "web")}
 	if a.demo != nil {
 		opt.DemoOutage = a.demo.Outage
@@ -389,12 +414,17 @@ func (a *app) openWeb() error {
 	if err := a.web.Listen(); err != nil {
 		return err
 	}
+	a.onClose(a.web.Close) // of a start that does not get to serveWeb
+	return nil
+}
+
+func (a *app) serveWeb() error {
 	a.background(func(ctx context.Context) {
 		if err := a.web.Serve(ctx); err != nil {
 			a.webError.Store(&err)
 		}
 	})
-	a.onClose(a.web.Close)
+	a.onClose(a.web.Close) // before what it reads
 	return nil
 }
 

@@ -96,19 +96,13 @@ type configCheckCommand struct {
 // Run reports every problem of a file.
 func (c *configCheckCommand) Run(e *env) error {
 	cfg, err := loadConfig(c.File, os.Environ())
-	if err != nil {
-		return err
+	if err == nil {
+		fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, %s\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, cfg.Vision.camerasText())
 	}
-	fmt.Fprintf(e.out, "%s: ok: %s at %s, %s, %s\n", c.File, cfg.DeviceID, cfg.Site, cfg.Region, cfg.Vision.camerasText())
-	for _, f := range cfg.files() {
-		if f.path != "" && f.path != builtinLine && !exists(f.path) {
-			fmt.Fprintf(e.out, "  not on this machine yet: %s (%s)\n", f.path, f.key)
-		}
+	for _, note := range cfg.notes() { // also of what has errors: nobody wants to come back for them
+		fmt.Fprintf(e.out, "  %s\n", note)
 	}
-	for _, m := range cfg.notStored() {
-		fmt.Fprintf(e.out, "  not on this machine yet: %s\n", m)
-	}
-	return nil
+	return err
 }
 
 type versionCommand struct{}
@@ -135,6 +129,7 @@ func (c *demoOutageCommand) Run(e *env) error {
 	if err := call(e.ctx, c, http.MethodPost, "api/v1/demo/outage", form, nil); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "the stand-in centre is cut for %v; watch the queue on %s\n", c.Duration, c.Web)
-	return nil
+	page, err := c.page()
+	fmt.Fprintf(e.out, "the stand-in centre is cut for %v; watch the queue on %s\n", c.Duration, page)
+	return err
 }

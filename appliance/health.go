@@ -212,12 +212,10 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 		if blind := blindDetail(c); blind != "" {
 			out.State, out.Detail = wire.Impaired, blind
 		}
-		if len(c.UnknownClasses) > 0 {
-			out.State, out.Detail = wire.Impaired, fmt.Sprintf("its rules name classes that its model %s does not have: %s; correct them, or nothing of that name is ever found", c.Model, strings.Join(c.UnknownClasses, ", "))
-		}
 		if c.EndsLost+c.TracksRefused > 0 {
 			out.State, out.Detail = wire.Impaired, fmt.Sprintf("of tracks, %d bests and ends were lost and %d boxes found no place since the start", c.EndsLost, c.TracksRefused)
 		}
+		out = unknownCheck(out, c)
 		out.Since = wire.At(c.Since)
 		return out
 	}
@@ -228,8 +226,21 @@ func cameraCheck(c vision.CameraStats) wire.Check {
 	if blind := blindDetail(c); blind != "" {
 		detail += "; " + blind
 	}
-	out := check(name, wire.Impaired, detail)
+	out := unknownCheck(check(name, wire.Impaired, detail), c)
 	out.Since = wire.At(c.Since)
+	return out
+}
+
+// unknownCheck adds to a camera's check the classes that its rules name in vain.
+func unknownCheck(out wire.Check, c vision.CameraStats) wire.Check {
+	if len(c.UnknownClasses) == 0 {
+		return out
+	}
+	detail := fmt.Sprintf("its rules name classes that its model %s does not have: %s; correct them, or nothing of that name is ever found", c.Model, strings.Join(c.UnknownClasses, ", "))
+	if out.State != wire.Healthy {
+		detail = out.Detail + "; " + detail
+	}
+	out.State, out.Detail = wire.Impaired, detail
 	return out
 }
 

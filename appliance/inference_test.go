@@ -133,4 +133,10 @@ func TestACameraWhoseRulesNameNoClassOfItsModelIsNotHealthy(t *testing.T) {
 	if got := cameraCheck(c); got.State != wire.Impaired || !strings.Contains(got.Detail, "classes that its model m does not have: dgo, peron;") {
 		t.Errorf("%s, %q", got.State, got.Detail)
 	}
+	for _, state := range []vision.State{vision.Online, vision.Offline} {
+		c.State, c.BlindSince, c.BlindReason = state, time.Now(), vision.BlindDropped
+		if got := cameraCheck(c); !strings.Contains(got.Detail, "not inspected since") || !strings.Contains(got.Detail, "dgo, peron;") {
+			t.Errorf("%s: one of the two reasons is missing: %q", state, got.Detail)
+		}
+	}
 }

@@ -25,6 +25,8 @@ func connectedCheck(f facts) wire.Check {
 		return check("uplink", wire.Impaired, "the client certificate has expired; the next connection will be refused")
 	case !l.CertExpires.IsZero() && left < certNotice:
 		return check("uplink", wire.Impaired, fmt.Sprintf("the client certificate expires on %s", l.CertExpires.UTC().Format(time.DateOnly)))
+	case l.TakenOver():
+		return check("uplink", wire.Impaired, fmt.Sprintf("connected to %s, but it closed %d connections in a row soon after they were made: another client may use the same client id, such as a second appliance with this device_id", l.Broker, l.SoonClosed))
 	case l.Down.Error != "":
 		return check("uplink", wire.Impaired, "the local broker does not take what the centre sends: "+l.Down.Error)
 	case len(l.Down.Denied) > 0:

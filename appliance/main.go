@@ -67,7 +67,7 @@ func mainCode(args []string, out, errOut io.Writer, apps appOptions) int {
 	parser, err := kong.New(&cli,
 		kong.Name("outstation"),
 		kong.Description("An edge appliance: local MQTT broker, camera inspection and a durable uplink in one process."),
-		kong.Vars{"default_ban": defaultBan, "version": "outstation " + version}, kong.UsageOnError(), kong.Writers(out, errOut), kong.Exit(func(code int) { exit = code }))
+		kong.Vars{"default_ban": defaultBan, "page": defaultPage, "version": "outstation " + version}, kong.UsageOnError(), kong.Writers(out, errOut), kong.Exit(func(code int) { exit = code }))
 	if err != nil {
 		fmt.Fprintln(errOut, "outstation:", err)
 		return 1

@@ -29,7 +29,7 @@ type modelAddCommand struct {
 
 // Run adds a model.
 func (c *modelAddCommand) Run(e *env) error {
-	cfg, s, err := c.forChange()
+	cfg, s, err := c.forChange(e)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (c *modelAddCommand) fromFile(s *models.Store) (a models.Addition, err erro
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return a, usageError{fmt.Errorf("expected a name that outstation model ls knows, an https address or a file: %w", err)}
+		return a, usageError{fmt.Errorf("expected a name that is known (%s), an https address or a file: %w", strings.Join(knownNames(), ", "), err)}
 	}
 	if !info.Mode().IsRegular() {
 		return a, usageError{fmt.Errorf("%s: expected a file, got %v", path, info.Mode().Type())}
@@ -141,6 +141,14 @@ func (c *modelAddCommand) fromFile(s *models.Store) (a models.Addition, err erro
 		a.Golden, a.Head, a.Classes, a.Confidence = entry.Golden(), entry.Head, entry.Classes, entry.Confidence
 	}
 	return a, err
+}
+
+// knownNames are those of the catalogue.
+func knownNames() (names []string) {
+	for _, entry := range models.Catalogue() {
+		names = append(names, entry.Name)
+	}
+	return names
 }
 
 // beside reads what is added beside the model.

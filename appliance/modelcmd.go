@@ -48,11 +48,19 @@ func (a storeArgs) open() (cfg Config, s *models.Store, err error) {
 }
 
 // forChange is open for a command that writes. What root writes into another
-// user's directory, that user's appliance could not change.
-func (a storeArgs) forChange() (Config, *models.Store, error) {
+// user's directory, that user's appliance could not change. A directory that a
+// configuration names is made as the appliance makes it, since config check
+// says to add a model before the first start.
+func (a storeArgs) forChange(e *env) (Config, *models.Store, error) {
 	cfg, s, err := a.open()
 	if err != nil {
 		return cfg, s, err
+	}
+	if a.Config != "" && a.Dir == "" && !exists(cfg.DataDir) {
+		if err := os.MkdirAll(cfg.DataDir, 0o750); err != nil {
+			return cfg, s, usageError{fmt.Errorf("the data directory: %w", err)}
+		}
+		fmt.Fprintf(e.errOut, "made the data directory %s; run the appliance as the same user\n", cfg.DataDir)
 	}
 	info, err := os.Stat(cfg.DataDir)
 	if err != nil {
@@ -139,7 +147,7 @@ func (c *modelLsCommand) Run(e *env) error {
 
 func printModelNotes(e *env, m models.Model) {
 	if t := m.State.Trial; t != nil {
-		fmt.Fprintf(e.out, "%s: %s is on trial since %s, starts that did not end in order: %d\n", m.Name, models.Short(m.State.Current), t.Since.Local().Format(time.DateTime), t.Starts)
+		fmt.Fprintf(e.out, "%s: %s is on trial since %s, starts that did not end in order, with the one that runs if one does: %d of %d\n", m.Name, models.Short(m.State.Current), t.Since.Local().Format(time.DateTime), t.Starts, models.TrialStarts)
 	}
 	if b := m.State.RolledBack; b != nil {
 		fmt.Fprintf(e.out, "%s: rolled back from %s to %s at %s: %s\n", m.Name, models.Short(b.From), models.Short(b.To), b.At.Local().Format(time.DateTime), b.Reason)
@@ -260,7 +268,7 @@ func (c *modelRmCommand) Run(e *env) error {
 	if prefix == "" {
 		return usageError{fmt.Errorf("expected NAME@SHA, got %q: say which version", c.Version)}
 	}
-	_, s, err := c.forChange()
+	_, s, err := c.forChange(e)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -55,20 +54,4 @@ func (c *checker) storedModel(key string, m ModelConfig) {
 func meansStore(path string) bool {
 	head, _, ok := strings.Cut(path, ":")
 	return ok && strings.EqualFold(strings.TrimSpace(head)+":", storePrefix)
-}
-
-// notStored says which models of the configuration are not in the store, which
-// is no mistake before they are added.
-func (c Config) notStored() (out []string) {
-	s := c.modelStore()
-	for i, m := range c.Vision.Models {
-		name, ok := storeName(m.Path)
-		if !ok {
-			continue
-		}
-		if _, err := s.Model(name); err != nil {
-			out = append(out, fmt.Sprintf("%s (vision.models[%d].path): %v", m.Path, i, err))
-		}
-	}
-	return out
 }

@@ -1,13 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
 
 type modelInspectCommand struct {
 	File    string   `arg:"" type:"existingfile" help:"A model in ONNX form. A model file beside it is read too: FILE's name with .yaml, or model.yaml."`
-	ONNX    string   `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library; by default that of this machine, or of the checkout."`
+	ONNX    string   `name:"onnxruntime" placeholder:"FILE" help:"ONNX Runtime library; by default the one in --config, or that of this machine, or of the checkout."`
+	Config  string   `type:"path" placeholder:"FILE" help:"Configuration of the appliance: its ONNX Runtime."`
 	Classes []string `help:"Names of its classes, with commas between them, as the configuration would give them."`
 }
 
@@ -21,8 +23,12 @@ type modelDescription struct {
 
 // Run prints what a model says of itself, and fails where it cannot be used.
 func (c *modelInspectCommand) Run(e *env) error {
-	asked := *c
-	asked.ONNX = storeArgs{}.library(c.ONNX)
+	args, asked := storeArgs{Config: c.Config}, *c
+	cfg, _, err := args.open()
+	if err != nil {
+		return err
+	}
+	asked.ONNX = cmp.Or(args.library(c.ONNX), cfg.Vision.ONNXRuntime)
 	d, err := describeModel(asked)
 	if err != nil {
 		return err

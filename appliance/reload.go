@@ -235,20 +235,10 @@ func (a *app) serveReload(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-type reloadCommand struct {
-	remote
-	Config string `type:"path" placeholder:"FILE" help:"Configuration file that the appliance runs with, to take the address of its page from."`
-}
+type reloadCommand struct{ remote }
 
 // Run makes a running appliance read its configuration again.
 func (c *reloadCommand) Run(e *env) error {
-	if c.Config != "" {
-		cfg, err := loadConfig(c.Config, os.Environ())
-		if err != nil {
-			return err
-		}
-		c.Web = pageOf(cfg.Web.Listen)
-	}
 	var r reloaded
 	if err := call(e.ctx, c, http.MethodPost, "api/v1/reload", nil, &r); err != nil {
 		return err

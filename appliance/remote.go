@@ -22,7 +22,21 @@ import (
 
 // remote is a running appliance, asked through its page.
 type remote struct {
-	Web string `default:"http://127.0.0.1:8080" help:"Address of the appliance's page."`
+	Web    string `placeholder:"ADDRESS" help:"Address of the appliance's page; by default the one in --config, or ${page}."`
+	Config string `type:"path" placeholder:"FILE" help:"Configuration file that the appliance runs with, to take the address of its page from."`
+}
+
+// defaultPage is where an appliance has its page whose configuration says
+// nothing else.
+const defaultPage = "http://127.0.0.1:8080"
+
+// page is the address to ask.
+func (c remote) page() (string, error) {
+	if c.Web != "" || c.Config == "" {
+		return orElse(c.Web, defaultPage), nil
+	}
+	cfg, err := loadConfig(c.Config, os.Environ())
+	return pageOf(cfg.Web.Listen), err
 }
 
 // request is one call of the API.
@@ -54,13 +68,17 @@ func call(ctx context.Context, c client, method, path string, form url.Values, v
 }
 
 func (c remote) do(ctx context.Context, r request, read func(io.Reader) error) error {
-	base := c.Web
+	base, err := c.page()
+	if err != nil {
+		return err
+	}
+	asked := base
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
 	h := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	err := exchange(ctx, &h, base, r, read, func(err error) error {
-		return fmt.Errorf("no appliance answers at %s; is it running, and does --web name its page? %w", c.Web, err)
+	err = exchange(ctx, &h, base, r, read, func(err error) error {
+		return fmt.Errorf("no appliance answers at %s; is it running, and does --web or --config name its page? %w", asked, err)
 	})
 	var refused refusedError
 	if errors.As(err, &refused) {

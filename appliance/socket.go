@@ -17,8 +17,11 @@ import (
 // does not keep up, before it is refused.
 const socketBusyWait = 10 * time.Second
 
-// prepareSocket makes the local socket, which health looks at; it does no I/O.
-func (a *app) prepareSocket() error {
+// bindSocket makes the local socket. Whoever connects waits for serveSocket.
+// The default path is best effort, since nobody asked for it: a run without
+// rights, or beside an appliance that is installed, goes on without the
+// socket, and health says why.
+func (a *app) bindSocket() error {
 	cfg := a.cfg.Vision.Socket
 	if cfg.Path == "" {
 		return nil
@@ -28,6 +31,14 @@ func (a *app) prepareSocket() error {
 		Path: cfg.Path, Group: cfg.Group, MaxConnections: cfg.MaxConnections, DeviceID: a.cfg.DeviceID,
 		Store: a.storeLine, Inspected: func(id string) bool { return inspected[id] }, Logger: a.log.With("part", "socket"),
 	})
+	if err := a.socket.Listen(); err != nil {
+		if cfg.Path != socket.DefaultPath {
+			return err
+		}
+		a.log.Info("there is no local socket", "error", err)
+		return nil
+	}
+	a.onClose(a.socket.Close) // of a start that does not get to serveSocket
 	return nil
 }
 
@@ -43,21 +54,11 @@ func (c VisionConfig) inspected() map[string]bool {
 	return ids
 }
 
-// openSocket listens. The default path is best effort, since nobody asked for
-// it: a run without rights, or beside an appliance that is installed, goes on
-// without the socket, and health says why.
-func (a *app) openSocket() error {
-	if a.socket == nil {
-		return nil
+// serveSocket takes lines.
+func (a *app) serveSocket() error {
+	if a.socketStats().Listening {
+		a.background(a.socket.Serve)
 	}
-	if err := a.socket.Listen(); err != nil {
-		if a.cfg.Vision.Socket.Path != socket.DefaultPath {
-			return err
-		}
-		a.log.Info("there is no local socket", "error", err)
-		return nil
-	}
-	a.background(a.socket.Serve)
 	return nil
 }
 

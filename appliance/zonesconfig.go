@@ -233,31 +233,38 @@ func (c *checker) polygon(key string, points [][]float64) {
 // every name of a class: one that is mistyped would never match.
 func (c *checker) classes(key string, cam CameraConfig, models []ModelConfig) {
 	general := cam.judge().Limits
-	named := map[string]string{} // by key
 	for _, name := range slices.Sorted(maps.Keys(cam.Classes)) {
 		at := key + ".classes." + name
-		named[at] = name
 		l := vision.Limits(cam.Classes[name])
 		l.MinArea, l.MaxArea = cmp.Or(l.MinArea, general.MinArea), cmp.Or(l.MaxArea, general.MaxArea)
 		c.oneOfLimits(at, l)
 	}
-	for i, name := range cam.Only {
-		named[fmt.Sprintf("%s.only[%d]", key, i)] = name
-	}
-	for i, name := range cam.Classify.Classes {
-		named[fmt.Sprintf("%s.classify.classes[%d]", key, i)] = name
-	}
-	for i, z := range cam.Zones {
-		for j, name := range z.Classes {
-			named[fmt.Sprintf("%s.zones[%d].classes[%d]", key, i, j)] = name
-		}
-	}
-	known := classesOf(cam.Model, models)
+	known, named := classesOf(cam.Model, models), cam.namedClasses(key)
 	for _, at := range slices.Sorted(maps.Keys(named)) {
 		if len(known) > 0 && !slices.Contains(known, named[at]) {
 			c.add(at, "model %s has no class %q, only %s", cam.Model, named[at], strings.Join(known, ", "))
 		}
 	}
+}
+
+// namedClasses are the classes that a camera's rules name, by their keys.
+func (c CameraConfig) namedClasses(key string) map[string]string {
+	named := map[string]string{}
+	for name := range c.Classes {
+		named[key+".classes."+name] = name
+	}
+	for i, name := range c.Only {
+		named[fmt.Sprintf("%s.only[%d]", key, i)] = name
+	}
+	for i, name := range c.Classify.Classes {
+		named[fmt.Sprintf("%s.classify.classes[%d]", key, i)] = name
+	}
+	for i, z := range c.Zones {
+		for j, name := range z.Classes {
+			named[fmt.Sprintf("%s.zones[%d].classes[%d]", key, i, j)] = name
+		}
+	}
+	return named
 }
 
 // classesOf are those of a model, nil where only the model's file knows them.

@@ -79,6 +79,7 @@ type session struct {
 	conn   *bufferedConn
 	lost   <-chan error    // one error when the connection has ended by itself
 	ended  <-chan struct{} // closed at the same time
+	why    *error          // the same error; read after ended is closed
 }
 
 // errLost says that a connection ended by itself.
@@ -246,8 +247,10 @@ func (c Centre) connectTo(ctx context.Context, address string, files credentials
 		return s.conn, nil
 	})
 	lost, over := make(chan error, 1), make(chan struct{})
-	s.lost, s.ended = lost, over
+	s.lost, s.ended, s.why = lost, over, new(error)
+	why := s.why
 	opts.SetConnectionLostHandler(func(_ mqtt.Client, err error) {
+		*why = err
 		close(over)
 		lost <- err
 	})

@@ -103,6 +103,9 @@ type LinkStats struct {
 	// PreferredError is why the link stays with a broker that is not the
 	// first; empty on the first, and before the others were tried.
 	PreferredError string
+	// SoonClosed counts connections in a row that the centre closed soon after
+	// they were made; 0 once one has stood for a while. See TakenOver.
+	SoonClosed int
 }
 
 // NewLink makes a link; it does no I/O.
@@ -158,6 +161,7 @@ func (l *Link) Serve(ctx context.Context) {
 			l.changesOver(wait, err)
 			return
 		}
+		err = l.hinted(err)
 		level := slog.LevelDebug // a long outage is one line, not one for each attempt
 		if l.Stats().Reason != err.Error() {
 			level = slog.LevelWarn
@@ -178,6 +182,9 @@ func (l *Link) Stats() LinkStats {
 	l.mu.Unlock()
 	if l.opt.Pauser.Paused() && s.State != LinkConnected { // at once, not when the next attempt is due
 		s.State, s.Reason, s.NextAttempt = LinkPaused, "paused by hand", time.Time{}
+	}
+	if s.State == LinkConnected && time.Since(s.Since) >= takeoverWithin {
+		s.SoonClosed = 0
 	}
 	s.PubackTimes = l.acks.Histogram()
 	s.Delivered = s.PubackTimes.Count
@@ -234,6 +241,8 @@ func (l *Link) generation(ctx context.Context) error {
 		return err
 	}
 	defer s.client.Disconnect(250)
+	began := time.Now()
+	defer func() { l.ending(s, time.Since(began)) }()
 	l.opt.Logger.Info("link to the centre is up", "broker", s.broker)
 	l.set(func(st *LinkStats) {
 		st.State, st.Broker, st.Reason, st.NextAttempt = LinkConnected, s.broker, "", time.Time{}

@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -104,6 +105,9 @@ func (s *Server) Listen() error {
 		return errors.New("web: expected a Snapshot function, got none")
 	}
 	l, err := net.Listen("tcp", s.options.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("web: %s is in use; is another appliance running on this machine? Stop it or change web.listen: %w", s.options.Listen, err)
+	}
 	if err != nil {
 		return fmt.Errorf("web: listen on %q: %w", s.options.Listen, err)
 	}

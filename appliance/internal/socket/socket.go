@@ -152,6 +152,19 @@ func (s *Server) Serve(ctx context.Context) {
 	s.serving.Wait()
 }
 
+// Close takes the socket away where Serve was not called, and else does
+// nothing more than Serve did. It is called after Listen has succeeded, and
+// never while Serve runs.
+func (s *Server) Close() error {
+	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close the local socket: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Listening = false
+	return nil
+}
+
 // accepted keeps why nobody can connect, until somebody does.
 func (s *Server) accepted(err error) {
 	s.mu.Lock()
