@@ -176,6 +176,9 @@ func TestTheSnippetFitsASlowCamera(t *testing.T) {
 			t.Errorf("%s that begins after 25 s: %v, want %v", kind, got, want)
 		}
 	}
+	if got := longerStall(10*time.Second, capture.Report{MeasuredFPS: 0.49}); got != "11s" {
+		t.Errorf("0.49/s: %q, want 11s: rounded down it would be what it has", got)
+	}
 }
 
 // TestWhatTheProbeOfASlowCameraSaysWorks: of a picture a second and a keyframe in

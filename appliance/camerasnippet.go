@@ -46,7 +46,7 @@ func longerStall(has time.Duration, r capture.Report) string {
 	if stall <= has {
 		return ""
 	}
-	return stall.Round(time.Second).String()
+	return (stall + time.Second - 1).Truncate(time.Second).String() // rounded down it would still be too short
 }
 
 // snippet is a camera for the configuration file. The password is left to the

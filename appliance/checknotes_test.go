@@ -9,6 +9,7 @@ import (
 
 	"outstation/uplink"
 	"outstation/vision/sim"
+	"outstation/vision/testfiles"
 )
 
 // TestNotesOfClassesThatAFileTells has the classes in a model.yaml, in labels
@@ -50,11 +51,7 @@ func TestNotesOfClassesThatAFileTells(t *testing.T) {
 // TestNotesOfClassesThatTheCatalogueTells recognises a model by its hash.
 func TestNotesOfClassesThatTheCatalogueTells(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
-	file := os.Getenv("OUTSTATION_TEST_MODEL")
-	if file == "" {
-		t.Skip("OUTSTATION_TEST_MODEL names no yolox_nano.onnx")
-	}
-	cfg.Vision.Models = []ModelConfig{{Name: "m", Path: file}}
+	cfg.Vision.Models = []ModelConfig{{Name: "m", Path: testfiles.Model().Need(t)}}
 	if got := cfg.fileClasses(cfg.Vision.Models[0]); len(got) != 80 || got[0] != "person" {
 		t.Errorf("got %q, expected COCO's", got)
 	}

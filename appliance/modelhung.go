@@ -20,12 +20,15 @@ func (k *modelKeeper) leaveHung(name string) {
 	if k.vision == nil {
 		return
 	}
-	st, err := k.store.State(name)
-	if err != nil || st.Trial == nil {
-		return // what cannot be read is said in health
-	}
 	for _, m := range k.statsOf(name) {
-		if m.Hung && m.ModelSHA256 == st.Current {
+		if !m.Hung {
+			continue
+		}
+		st, err := k.store.State(name)
+		if err != nil || st.Trial == nil {
+			return // what cannot be read is said in health
+		}
+		if m.ModelSHA256 == st.Current {
 			k.goBack(name, st.Current, hungReason(m))
 			return
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 )
@@ -28,7 +27,7 @@ func (c *modelInspectCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	asked.ONNX = cmp.Or(args.library(c.ONNX), cfg.Vision.ONNXRuntime)
+	asked.ONNX = args.library(c.ONNX, cfg)
 	d, err := describeModel(asked)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -22,7 +21,7 @@ type seenModel struct {
 // look refuses what is no model in ONNX form. What is one and cannot be used as
 // it is may be so with the configuration to come, so that is a warning.
 func (c *modelAddCommand) look(cfg Config, a models.Addition, path string) error {
-	asked := modelInspectCommand{File: path, ONNX: cmp.Or(c.library(c.ONNX), cfg.Vision.ONNXRuntime)}
+	asked := modelInspectCommand{File: path, ONNX: c.library(c.ONNX, cfg)}
 	if a.Sidecar == nil {
 		asked.Classes = a.Classes
 	}

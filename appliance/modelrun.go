@@ -36,7 +36,7 @@ func (c storedModel) openDetector(e *env, threads int, floor float64) (d vision.
 		return nil, v, "", err
 	}
 	cfg.Vision.Threads = cmp.Or(threads, cfg.Vision.Threads)
-	cfg.Vision.ONNXRuntime = cmp.Or(c.library(c.ONNX), cfg.Vision.ONNXRuntime)
+	cfg.Vision.ONNXRuntime = c.library(c.ONNX, cfg)
 	k := newModelKeeper(cfg, nil)
 	m := ModelConfig{Name: v.Name, Path: storePrefix + v.Name}
 	if users := k.users(v.Name); len(users) > 0 {
@@ -82,13 +82,15 @@ func (c *modelBenchCommand) Run(e *env) error {
 // checkoutRuntime is where make puts ONNX Runtime.
 const checkoutRuntime = ".deps/onnxruntime/libonnxruntime.so.1"
 
-// library is the ONNX Runtime that a flag names. Without one it is "" where
-// the configuration says it, and otherwise one that is there.
-func (a storeArgs) library(flag string) string {
+// library is the ONNX Runtime that a flag names, or --config, or without both
+// one that is there.
+func (a storeArgs) library(flag string, cfg Config) string {
 	installed := defaultConfig().Vision.ONNXRuntime
 	switch {
-	case flag != "" || a.Config != "":
+	case flag != "":
 		return flag
+	case a.Config != "":
+		return cfg.Vision.ONNXRuntime
 	case !exists(installed) && exists(checkoutRuntime):
 		return checkoutRuntime
 	}

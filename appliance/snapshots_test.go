@@ -209,18 +209,26 @@ func TestWhatWaitsBehindAPictureIsBounded(t *testing.T) {
 	d.queued(maxKeeping + 1)
 }
 
+// fill sends nine events of a lossless camera more than the keeper has room
+// for, and returns once it waits. The channel is closed when all are taken.
+func (d *darkroom) fill(camera string) (told <-chan struct{}) {
+	d.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range maxKeeping + 9 {
+			d.event(camera, false)
+		}
+	}()
+	eventually(d.t, "a camera that waits", func() bool { return d.keeper.stats().Cameras[camera].waiting == maxKeeping+1 })
+	return done
+}
+
 // TestALosslessCameraWaitsForTheDisk instead of losing events, until a stop.
 func TestALosslessCameraWaitsForTheDisk(t *testing.T) {
 	d := newDarkroom(t)
 	d.event("c", true)
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		for range maxKeeping + 9 {
-			d.event("c", false)
-		}
-	}()
-	eventually(t, "a camera that waits", func() bool { return d.keeper.stats().Cameras["c"].waiting == maxKeeping+1 })
+	told := d.fill("c")
 	d.run()
 	<-told
 	var want []string
@@ -237,14 +245,7 @@ func TestALosslessCameraWaitsForTheDisk(t *testing.T) {
 // TestAStopEndsTheWaitForTheDisk: what then has no room is counted.
 func TestAStopEndsTheWaitForTheDisk(t *testing.T) {
 	d := newDarkroom(t)
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		for range maxKeeping + 9 {
-			d.event("c", false)
-		}
-	}()
-	eventually(t, "a camera that waits", func() bool { return d.keeper.stats().Cameras["c"].waiting == maxKeeping+1 })
+	told := d.fill("c")
 	d.keeper.hurry()
 	<-told
 	if s := d.keeper.stats().Cameras["c"]; s.refused != 9 || s.waiting != maxKeeping {

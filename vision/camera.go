@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -99,7 +98,7 @@ func (c *camera) begin(now time.Time) {
 // run keeps the camera connected until ctx ends or its source does.
 func (c *camera) run(ctx context.Context) {
 	defer close(c.exited)
-	said := ""
+	var said news
 	for attempt := 0; ; attempt++ {
 		r := c.connect(ctx)
 		err := c.supervise(ctx, r)
@@ -114,15 +113,10 @@ func (c *camera) run(ctx context.Context) {
 			})
 			return
 		case frames > 0:
-			attempt = 0
+			attempt, said = 0, news{}
 		}
 		c.lost(err, frames > 0)
-		level := slog.LevelWarn
-		if frames == 0 && fmt.Sprint(err) == said {
-			level = slog.LevelDebug // it was said, and the state still says it
-		}
-		said = fmt.Sprint(err)
-		c.log.Log(ctx, level, "camera lost", "error", err, "frames", frames, "attempt", attempt)
+		c.log.Log(ctx, said.level(err, slog.LevelWarn), "camera lost", "error", err, "frames", frames, "attempt", attempt)
 		if sleep(ctx, c.backoff(attempt)) != nil {
 			return
 		}

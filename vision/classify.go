@@ -94,7 +94,7 @@ func newSecond(o ClassifierOptions, p *Pipeline) *second {
 // run loads the model and closes it when ctx ends.
 func (s *second) run(ctx context.Context) {
 	defer close(s.exited)
-	told := "" // as in worker.open
+	var told news
 	for attempt := 0; ; attempt++ {
 		model, err := s.opts.Open(ctx)
 		if err == nil {
@@ -103,10 +103,7 @@ func (s *second) run(ctx context.Context) {
 			break
 		}
 		s.note(func(st *ClassifierStats) { st.Error = err.Error() })
-		if err.Error() != told {
-			told = err.Error()
-			s.log.Error("the classifier cannot be loaded", "error", err, "attempt", attempt)
-		}
+		s.log.Log(ctx, told.level(err, slog.LevelError), "the classifier cannot be loaded", "error", err, "attempt", attempt)
 		if sleep(ctx, s.backoff(attempt)) != nil {
 			return
 		}

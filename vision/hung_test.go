@@ -217,17 +217,25 @@ func TestWhatIsNotTheDetectorsReopensNothing(t *testing.T) {
 	}
 }
 
+// givenUp is a pipeline whose only detector failed, was closed, and waits an
+// hour to be opened anew.
+func givenUp(t *testing.T, m *series) *served {
+	t.Helper()
+	var imgs images
+	s := serve(t, Options{
+		Models:  []ModelOptions{{Name: "m", Open: m.Open}},
+		Cameras: []CameraOptions{{ID: "c", NewSource: imgs.every(100 * time.Millisecond), Model: "m"}},
+		Backoff: func(int) time.Duration { return time.Hour },
+	})
+	time.Sleep(time.Minute)
+	return s
+}
+
 // TestASwapEndsTheWaitForADetectorThatFailed, and its end ends the pipeline.
 func TestASwapEndsTheWaitForADetectorThatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var imgs images
 		m := &series{err: errTest}
-		s := serve(t, Options{
-			Models:  []ModelOptions{{Name: "m", Open: m.Open}},
-			Cameras: []CameraOptions{{ID: "c", NewSource: imgs.every(100 * time.Millisecond), Model: "m"}},
-			Backoff: func(int) time.Duration { return time.Hour },
-		})
-		time.Sleep(time.Minute)
+		s := givenUp(t, m)
 		next := newVersion(1)
 		if err := s.Swap(t.Context(), "m", next.open); err != nil {
 			t.Fatal(err)
@@ -245,14 +253,8 @@ func TestASwapEndsTheWaitForADetectorThatFailed(t *testing.T) {
 // TestAPipelineEndsWhileADetectorWaitsToBeOpened.
 func TestAPipelineEndsWhileADetectorWaitsToBeOpened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var imgs images
 		m := &series{err: errTest}
-		s := serve(t, Options{
-			Models:  []ModelOptions{{Name: "m", Open: m.Open}},
-			Cameras: []CameraOptions{{ID: "c", NewSource: imgs.every(100 * time.Millisecond), Model: "m"}},
-			Backoff: func(int) time.Duration { return time.Hour },
-		})
-		time.Sleep(time.Minute)
+		s := givenUp(t, m)
 		if err := s.stop(); err != nil || m.open.Load() != 0 || len(m.opened) != 1 {
 			t.Errorf("%v, %d are open, %d were", err, m.open.Load(), len(m.opened))
 		}

@@ -104,7 +104,7 @@ func (w *worker) run(ctx context.Context) {
 // open loads the model, again and again with back-off, unless a swap brings
 // one. It returns nil when ctx ended first.
 func (w *worker) open(ctx context.Context) Detector {
-	told := "" // an error that stays is one line, not one for each attempt; health has it
+	var told news
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		w.loading()
 		detector, err := w.opts.Open(ctx)
@@ -115,10 +115,7 @@ func (w *worker) open(ctx context.Context) Detector {
 			return detector
 		}
 		w.loaded(nil, err)
-		if err.Error() != told {
-			told = err.Error()
-			w.log.Error("the model cannot be loaded", "error", err, "attempt", attempt)
-		}
+		w.log.Log(ctx, told.level(err, slog.LevelError), "the model cannot be loaded", "error", err, "attempt", attempt)
 		if d := w.await(ctx, w.backoff(attempt)); d != nil {
 			return d
 		}
